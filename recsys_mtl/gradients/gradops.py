@@ -1,0 +1,241 @@
+"""GradOPS: one update from several task gradients that no task's gradient opposes.
+
+Everything is computed from the Gram matrix of the gradients, so they are read twice, once for
+their products and once for the update, and never projected one by one.
+
+Source: Zhu et al., "Gradient Deconfliction via Orthogonal Projections onto Subspaces For
+Multi-task Learning", WSDM 2025, Algorithm 1 and Eq. 1-5.
+"""
+
+# T tasks, P shared parameters; a task conflicts when its product with another task is negative
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.gradients.gram import combine_gradients, correlations, gram_matrix
+from recsys_mtl.gradients.min_norm import min_norm
+
+
+@dataclass(frozen=True, eq=False)
+class GradOPSCoefficients:
+    """GradOPS on the Gram matrix: what to multiply each task's gradient by, and why."""
+
+    weights: Tensor
+    """[T] float64: w_i >= 0, the weight of projected gradient g'_i (Eq. 5); their mean over the
+    tasks with g'_i != 0 is 1. In the min-norm fallback: the convex combination."""
+    coefficients: Tensor
+    """[T] float64: c_i with update = sum_i c_i g_i. May be negative: a projection subtracts."""
+    conflicts: Tensor
+    """[T, T] bool: pairs of tasks with a negative product."""
+    shares_kept: Tensor
+    """[T] float64: |g'_i| / |g_i|, the sine of g_i to the span of the others where it conflicts,
+    else 1; 0 for a zero gradient."""
+    contributions: Tensor
+    """[T] float64: R_i, the product of sum_k g'_k with g_i / |g_i| (Eq. 3); 0 for a zero one."""
+    used_min_norm: Tensor
+    """[] bool: every projected gradient was zero, and the min-norm point took their place."""
+    finite: Tensor
+    """[] bool: the Gram was finite. Where it was not, all the numbers above are 0: skip the step,
+    since a zero gradient still moves an optimizer that has momentum."""
+
+
+@dataclass(frozen=True, eq=False)
+class GradOPSStep:
+    """The combined update and how it came about; fields as in `GradOPSCoefficients`."""
+
+    update: Tensor
+    """[P]: sum_i c_i g_i, in the gradients' dtype, but float32 for float16 and bfloat16."""
+    weights: Tensor
+    coefficients: Tensor
+    conflicts: Tensor
+    used_min_norm: Tensor
+
+
+def gradops(
+    task_gradients: Tensor, *, alpha: float, backend: Literal["auto", "torch"] = "auto"
+) -> GradOPSStep:
+    """Combine task gradients into one update that has no negative product with any of them.
+
+    Gradients [[1, 0], [-1, 1]] conflict: they become [0.5, 0.5] and [0, 1], and with alpha 0
+    both have weight 1, so the update is [0.5, 1.5] = 2 g_1 + 1.5 g_2.
+
+    Checking that the input is finite waits for the device; a training loop that must not wait
+    calls `gram_matrix`, `gradops_coefficients` and `combine_gradients` itself.
+
+    Args:
+        task_gradients: [T, P], any floating dtype. A zero row is a task left out.
+        alpha: above 0 favours tasks that gain most, below 0 those that gain least.
+        backend: "torch" is the only one so far, and "auto" chooses it.
+
+    Raises:
+        TypeError: not a floating dtype.
+        ValueError: not two-dimensional, no task, not finite, alpha not finite, unknown backend.
+    """
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"backend is {backend!r}; it must be 'auto' or 'torch'.")
+    task_gradients = task_gradients.detach()
+    step = gradops_coefficients(
+        gram_matrix(task_gradients),
+        alpha=alpha,
+        zero_sine_squared=zero_sine_squared_for(task_gradients.dtype),
+    )
+    if not bool(step.finite):
+        raise ValueError(
+            "task_gradients has an infinite or NaN entry, or one whose square overflows float64; "
+            "leave this step out or lower the loss scale."
+        )
+    return GradOPSStep(
+        update=combine_gradients(task_gradients, step.coefficients),
+        weights=step.weights,
+        coefficients=step.coefficients,
+        conflicts=step.conflicts,
+        used_min_norm=step.used_min_norm,
+    )
+
+
+def zero_sine_squared_for(dtype: torch.dtype) -> float:
+    """The squared sine up to which gradients of this dtype count as linearly dependent.
+
+    Rounding alone leaves dependent float32 gradients a squared sine near 1e-14, and the float64
+    algebra one near 1e-16; both limits are far above, and far below any sine that matters.
+    """
+    return 1e-13 if dtype == torch.float64 else 1e-8
+
+
+def gradops_coefficients(
+    gram: Tensor, *, alpha: float, zero_sine_squared: float = 1e-8
+) -> GradOPSCoefficients:
+    """GradOPS on the Gram matrix alone, without waiting for the device.
+
+    Gram [[1, -1], [-1, 2]] with alpha 0 gives the weights [1, 1] and the coefficients [2, 1.5].
+
+    A task with a zero gradient gets weight and coefficient 0, and the others are as if it were
+    not there. Eq. 5 takes means over all tasks, which for alpha < 0 divides by zero where a
+    projected gradient vanishes; here they are over the tasks whose projected gradient remains.
+
+    Args:
+        gram: [T, T] float64, as `gram_matrix` returns it.
+        alpha: above 0 favours tasks that gain most, below 0 those that gain least.
+        zero_sine_squared: as `zero_sine_squared_for` gives it for the gradients' dtype.
+
+    Raises:
+        TypeError: not float64.
+        ValueError: not square, no task, or alpha not finite.
+    """
+    _check_arguments(gram, alpha)
+    finite = gram.isfinite().all()
+    gram = torch.where(finite, gram, 0.0)
+    norms, correlation = correlations(gram)
+    present = norms > 0
+    conflicts = correlation < 0
+    conflicting = conflicts.any(dim=1)
+    regression, sine_squared = _regress_on_others(correlation, zero_sine_squared)
+
+    kept_squared = torch.where(conflicting, sine_squared, present.double())
+    contributions = _contributions(norms, correlation, conflicting, sine_squared)
+    weights = _weights(contributions, kept_squared > 0, alpha)
+    scaled_weights = weights * norms
+    removed = torch.where(conflicting, scaled_weights, 0.0) @ regression
+    coefficients = torch.where(present, (scaled_weights - removed) / norms, 0.0)
+
+    used_min_norm = present.any() & ~kept_squared.any()
+    # On a CPU reading a flag costs nothing, so the iterations are run only where they are needed.
+    if gram.device.type != "cpu" or bool(used_min_norm):
+        convex = _min_norm_step(gram, zero_sine_squared)
+        weights = torch.where(used_min_norm, convex, weights)
+        coefficients = torch.where(used_min_norm, convex, coefficients)
+    return GradOPSCoefficients(
+        weights=weights,
+        coefficients=coefficients,
+        conflicts=conflicts,
+        shares_kept=kept_squared.sqrt(),
+        contributions=contributions,
+        used_min_norm=used_min_norm,
+        finite=finite,
+    )
+
+
+def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[Tensor, Tensor]:
+    """Least squares of every unit gradient on all the others, as one batch of T eliminations.
+
+    Each takes as next pivot the gradient that is farthest from the span of those taken before,
+    and stops where no squared sine exceeds the limit: dependent gradients add nothing to a span,
+    and a ridge or a pseudo-inverse of the whole matrix would leave negative products.
+
+    Args:
+        correlation: [T, T] float64, diagonal 1, or 0 for a zero gradient.
+
+    Returns:
+        regression [T, T], row i the coefficients of gradient i on the others (0 at i), and
+        sine_squared [T], that of gradient i to their span, 0 where it is within the limit.
+    """
+    num_tasks = len(correlation)
+    tasks = torch.arange(num_tasks, device=correlation.device)
+    itself = tasks[:, None] == tasks
+    waiting = ~itself  # [target, task]
+    tableau = correlation.repeat(num_tasks, 1, 1)  # [target, row, column]
+    for _ in range(num_tasks - 1):
+        residuals = torch.where(waiting, tableau.diagonal(dim1=1, dim2=2), 0.0)
+        residual, pivot = residuals.max(dim=1)
+        independent = residual > zero_sine_squared
+        is_pivot = (tasks == pivot[:, None]) & independent[:, None]
+        # Without a pivot both are zero, and the elimination changes nothing.
+        column = (tableau * is_pivot[:, None, :]).sum(dim=2)
+        divisor = torch.where(independent, residual, 1.0)
+        row = (tableau * is_pivot[:, :, None]).sum(dim=1) / divisor[:, None]
+        eliminated = tableau - column[:, :, None] * row[:, None, :]
+        tableau = torch.where(is_pivot[:, :, None], row[:, None, :], eliminated)
+        waiting = waiting & ~is_pivot
+    targets = tableau.diagonal(dim1=0, dim2=2).T  # [target, row]: the column of the target itself
+    regression = torch.where(waiting | itself, 0.0, targets)
+    sine_squared = targets.diagonal()
+    return regression, torch.where(sine_squared > zero_sine_squared, sine_squared, 0.0)
+
+
+def _contributions(
+    norms: Tensor, correlation: Tensor, conflicting: Tensor, sine_squared: Tensor
+) -> Tensor:
+    """R_i = sum_k g'_k . g_i / |g_i|, [T] (Eq. 3).
+
+    A conflicting task's g'_k is orthogonal to every gradient but its own. Those products are left
+    out instead of summed: where norms differ by 8 decades their rounding costs 6e-4 of R_i.
+    """
+    products = torch.where(conflicting[:, None], sine_squared.diag(), correlation)
+    return norms @ products
+
+
+def _weights(contributions: Tensor, kept: Tensor, alpha: float) -> Tensor:
+    """w_i = r_i^alpha / mean(r^alpha), [T] (Eq. 5), over the tasks kept, as a softmax.
+
+    All of them have R_i > 0: a sum of products that are not negative, their own among them.
+    """
+    logits = alpha * torch.where(kept, contributions, 1.0).log()
+    shares = torch.where(kept, logits, -torch.inf).softmax(dim=0)
+    return torch.where(kept, kept.sum() * shares, 0.0)
+
+
+def _min_norm_step(gram: Tensor, zero_sine_squared: float) -> Tensor:
+    """Weights of the min-norm point, [T]; all 0 where that point is zero: no direction helps.
+
+    It counts as zero where it is as short beside the longest lambda_i g_i, which then nearly
+    cancel, as a dependent gradient's remainder is beside the gradient.
+    """
+    weights = min_norm(gram)
+    norms, correlation = correlations(gram)
+    lengths = weights * norms
+    norm_squared = lengths @ correlation @ lengths
+    is_zero = norm_squared <= zero_sine_squared * lengths.amax().square()
+    return torch.where(is_zero, 0.0, weights)
+
+
+def _check_arguments(gram: Tensor, alpha: float) -> None:
+    if gram.dtype != torch.float64:
+        raise TypeError(f"gram has dtype {gram.dtype}; pass float64, as gram_matrix returns it.")
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:
+        raise ValueError(f"gram has shape {tuple(gram.shape)}; it must be [T, T] with T >= 1.")
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}; it must be a finite number.")

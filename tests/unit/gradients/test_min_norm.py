@@ -1,0 +1,66 @@
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from recsys_mtl.gradients import gram_matrix, min_norm
+from recsys_mtl.gradients.reference import _min_norm_weights
+from tests.unit.gradients.sampling import gradient_sets
+
+float64_sets = gradient_sets(torch.float64)
+
+
+def smallest_norm(gradients: Tensor) -> Tensor:
+    norms = gradients.norm(dim=1)
+    return norms[norms > 0].min()
+
+
+def test_min_norm_of_a_hand_checked_pair() -> None:
+    gram = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(min_norm(gram), torch.tensor([0.75, 0.25], dtype=torch.float64))
+
+
+@settings(max_examples=150, deadline=None)
+@given(gradients=float64_sets)
+def test_weights_are_a_convex_combination(gradients: Tensor) -> None:
+    weights = min_norm(gram_matrix(gradients))
+    assert (weights >= 0).all()
+    torch.testing.assert_close(float(weights.sum()), 1.0)
+    assert not weights[~gradients.any(dim=1)].any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(gradients=float64_sets)
+def test_no_gradient_reaches_below_the_point_found(gradients: Tensor) -> None:
+    # The optimality condition of the hull: p . g_i >= p . p for each of its corners.
+    point = min_norm(gram_matrix(gradients)) @ gradients
+    shortfall = (point @ point - gradients @ point) / smallest_norm(gradients)
+    corners = gradients.any(dim=1)
+    assert (shortfall <= 1e-8 * gradients.norm(dim=1))[corners].all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(gradients=gradient_sets(torch.float64, max_tasks=6))
+def test_point_equals_the_best_over_all_sets_of_tasks(gradients: Tensor) -> None:
+    found = min_norm(gram_matrix(gradients)) @ gradients
+    best = _min_norm_weights(gradients, zero_sine_squared=0.0) @ gradients
+    assert (found - best).norm() <= 1e-6 * smallest_norm(gradients)
+
+
+def test_shorter_gradient_wins_among_parallel_ones() -> None:
+    gradients = torch.tensor([[1e4, 0.0], [1e-4, 0.0], [3.0, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(min_norm(gram_matrix(gradients)), expected)
+
+
+def test_opposite_gradients_cancel() -> None:
+    gradients = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    weights = min_norm(gram_matrix(gradients))
+    assert float((weights @ gradients).norm()) < 1e-15
+
+
+def test_tasks_without_a_gradient_have_no_weight() -> None:
+    gram = torch.diag(torch.tensor([0.0, 2.0, 0.0, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(
+        min_norm(gram), torch.tensor([0.0, 0.5, 0.0, 0.5], dtype=torch.float64)
+    )
+    assert not min_norm(torch.zeros(3, 3, dtype=torch.float64)).any()
