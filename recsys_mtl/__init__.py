@@ -1,0 +1,19 @@
+"""Multi-task training of recommendation models with GradOPS over sharded embedding tables.
+
+The way of one batch, and where each part of it lives:
+
+    Parquet log -> plan -> ClickBatch -> pooled embeddings -> bottom -> heads -> losses [T]
+        data/                            distributed/         model/
+    -> task gradients [T, P] -> summed -> Gram [T, T] -> coefficients [T] -> update [P] -> record
+        train.py            distributed/  gradients/                       optimizers.py  metrics/
+
+cli.py          recsys-mtl check | train
+launch.py       a configuration to a running Ray Train job; the only file that sets Ray up
+progress.py     what a person sees of it
+run_folder.py   what it leaves behind
+train.py        one worker: the step, the loop, the evaluation
+report.py       from step records to trace, exporter and totals
+checkpoint.py   save, commit, restore
+optimizers.py   dense optimizer and learning-rate schedule
+config.py       the run's configuration; config_file.py reads it
+"""

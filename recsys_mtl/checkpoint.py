@@ -1,0 +1,93 @@
+"""Checkpoints: save, commit through Ray Train, restore on any number of workers.
+
+Each worker writes its part with torch.distributed.checkpoint into a folder of its own; Ray Train
+uploads the parts into one folder of the run and commits it. Only committed ones are ever read.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
+from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
+
+from recsys_mtl.config import RunConfig, UserError
+
+_FACTS = "run.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says about its run, in plain numbers."""
+
+    step: int
+    """Finished steps: the reader's cursor, too, since a step's rows follow from its number."""
+    config: RunConfig
+    """The configuration that made it."""
+    data_digest: str
+    """Of the training log's manifest."""
+    sharding_plan: str
+    """Which shard lay where, for people; restoring cuts the tables anew."""
+    totals: Mapping[str, Any]
+    """`Totals.to_json()`."""
+    window_steps: int
+    """Steps in the current window of the training AUC."""
+
+
+def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -> None:
+    """Write, upload and commit a checkpoint; every worker calls it at the same step.
+
+    Args:
+        tensors: a tree with the same keys on every worker; sharded tensors hold its own shards,
+            all others are the same everywhere.
+        facts: rank 0's are kept.
+        metrics: what Ray Train shows for this report.
+    """
+    with tempfile.TemporaryDirectory(prefix="recsys_mtl_checkpoint_") as folder:
+        save_tensors(dict(tensors), checkpoint_id=folder)
+        if ray.train.get_context().get_world_rank() == 0:
+            numbers = vars(facts) | {"config": facts.config.model_dump(mode="json")}
+            (Path(folder) / _FACTS).write_text(json.dumps(numbers, indent=2))
+        checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report(dict(metrics), checkpoint=checkpoint)
+
+
+def restore(
+    checkpoint: ray.train.Checkpoint,
+    tensors: Mapping[str, Any],
+    config: RunConfig,
+    data_digest: str,
+) -> Facts:
+    """Load a committed checkpoint into `tensors`, in place, whatever the sharding was.
+
+    Raises:
+        UserError: it belongs to another model, method, optimizer or log; names what changed.
+    """
+    with checkpoint.as_directory() as folder:
+        numbers = json.loads((Path(folder) / _FACTS).read_text())
+        facts = Facts(
+            **numbers | {"config": RunConfig.model_validate_json(json.dumps(numbers["config"]))}
+        )
+        refuse_changes(facts.config, config, facts.data_digest, data_digest)
+        load_tensors(dict(tensors), checkpoint_id=folder)
+    return facts
+
+
+def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: str) -> None:
+    """Nothing, where `new` may go on with the run of `old`.
+
+    Raises:
+        UserError: it may not; names each difference.
+    """
+    changes = new.changes_since(old)
+    if old_digest != new_digest:
+        changes.append(f"data.train: the rows of {new.data.train} are no longer those of the run")
+    if changes:
+        raise UserError(
+            f"run {new.run.name!r} was begun with another configuration: {'; '.join(changes)}. "
+            "Change it back, choose another run.name, or start anew with --fresh"
+        )

@@ -1,0 +1,71 @@
+"""recsys-mtl check | train: the command line.
+
+Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config_file import load_config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.run_yaml, tuple(options.set))
+        sys.exit(_check(config) if options.command == "check" else _train(config, options.fresh))
+    except UserError as error:
+        print(f"recsys-mtl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("recsys-mtl: interrupted; the same command goes on from the last checkpoint",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(130)
+
+
+def _check(config: RunConfig) -> int:
+    """Validate without Ray and without training."""
+    from recsys_mtl.progress import show_log  # torch and friends load only for a valid file
+
+    for part, url in (("train", config.data.train), ("eval", config.data.eval)):
+        show_log(part, url, config)
+    return 0
+
+
+def _train(config: RunConfig, fresh: bool) -> int:
+    from recsys_mtl.launch import TrainingError, launch
+
+    try:
+        launch(config, fresh=fresh)
+    except TrainingError as error:
+        print(f"recsys-mtl: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recsys-mtl",
+        description="Multi-task training of recommendation models with GradOPS.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="validate a run's YAML and its data; train nothing")
+    train = commands.add_parser("train", help="train, or go on with, the run of a YAML file")
+    for command in (check, train):
+        command.add_argument("run_yaml", metavar="RUN.yaml", help="the run's configuration")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="A.B=VALUE",
+            help="override a value of the file; may be given several times",
+        )
+    train.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete what an earlier run of this name left, checkpoints included, and start anew",
+    )
+    return parser

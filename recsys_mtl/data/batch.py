@@ -1,0 +1,103 @@
+"""Rows of a worker's lanes to one batch of tensors.
+
+B rows of the worker's batch, I id features, F dense features, T tasks, C columns read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+from recsys_mtl.config import Data
+from recsys_mtl.data.features import EncodedRows, Ragged
+from recsys_mtl.data.schema import columns_read
+
+
+@dataclass(frozen=True)
+class ClickBatch:
+    """One worker's part of a global batch: its lanes' rows one lane after the other.
+
+    Every lane fills the same number of rows; where a lane has run out, the rest are padding: empty
+    bags, zeros, all labels masked.
+    """
+
+    step: int
+    """The step it is trained at, from 0."""
+    ids: KeyedJaggedTensor | None
+    """I keys, B bags each; None for a model without id features."""
+    dense: Tensor
+    """[B, F] float32"""
+    labels: Tensor
+    """[B, T] float32, 0 where masked."""
+    label_mask: Tensor
+    """[B, T] bool, True where the label is known."""
+    rows: int
+    """Rows that are no padding, rejected ones included."""
+    rejected: int
+    """Rows left out as unusable."""
+    nulls: NDArray[np.int64]
+    """[C] Rows with a null in each column read, in the order of `columns_read`."""
+
+    def to(self, device: torch.device) -> "ClickBatch":
+        """The batch with its tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        ids = self.ids.pin_memory().to(device, non_blocking=True) if self.ids is not None else None
+        dense, labels, label_mask = (
+            tensor.pin_memory().to(device, non_blocking=True)
+            for tensor in (self.dense, self.labels, self.label_mask)
+        )
+        return replace(self, ids=ids, dense=dense, labels=labels, label_mask=label_mask)
+
+
+def assemble(
+    step: int, lanes: Sequence[Sequence[EncodedRows]], rows_per_lane: int, data: Data
+) -> ClickBatch:
+    """Stack the pieces of each lane, padded to `rows_per_lane` rows a lane.
+
+    Args:
+        lanes: for each of the worker's lanes, its pieces in order; none for an exhausted lane.
+    """
+    padding = [rows_per_lane - sum(len(p.rejected) for p in pieces) for pieces in lanes]
+    pieces = [piece for lane in lanes for piece in lane]
+
+    def stack(name: str, width: int, dtype: type) -> Tensor:
+        blocks = []
+        for lane, missing in zip(lanes, padding, strict=True):
+            blocks += [getattr(piece, name) for piece in lane]
+            blocks += [np.zeros((missing, width), dtype=dtype)]
+        return torch.from_numpy(np.concatenate(blocks))
+
+    names = [name for name, _ in data.id_features()]
+    no_nulls = np.zeros(len(columns_read(data)), dtype=np.int64)
+    return ClickBatch(
+        step=step,
+        ids=_jagged(names, lanes, padding) if names else None,
+        dense=stack("dense", len(data.dense_features()), np.float32),
+        labels=stack("labels", len(data.labels), np.float32),
+        label_mask=stack("label_mask", len(data.labels), np.bool_),
+        rows=sum(len(p.rejected) for p in pieces),
+        rejected=int(sum(p.rejected.sum() for p in pieces)),
+        nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
+    )
+
+
+def _jagged(
+    names: list[str], lanes: Sequence[Sequence[EncodedRows]], padding: list[int]
+) -> KeyedJaggedTensor:
+    """All features' bags, feature by feature, as TorchRec's input."""
+    values, lengths = [np.zeros(0, dtype=np.int64)], []
+    for feature in range(len(names)):
+        for lane, missing in zip(lanes, padding, strict=True):
+            bags: list[Ragged] = [piece.ids[feature] for piece in lane]
+            values += [b.values for b in bags]
+            lengths += [b.lengths for b in bags] + [np.zeros(missing, dtype=np.int64)]
+    return KeyedJaggedTensor(
+        keys=names,
+        values=torch.from_numpy(np.concatenate(values)),
+        lengths=torch.from_numpy(np.concatenate(lengths)),
+    )

@@ -1,0 +1,206 @@
+"""Arrow columns to numpy: ids of table rows, dense numbers, labels and masks.
+
+n rows, I id features, F dense features, T tasks, C columns read.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys_mtl.config import Data, DenseFeature
+from recsys_mtl.data.schema import DataError, columns_read, is_list
+
+REJECTED = "__rejected__"
+"""Column that the reader adds: True for rows of a row group that could not be read."""
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Where an id feature's values lie in its embedding table."""
+
+    hashed: int
+    """Rows 0 to hashed - 1 are for values."""
+    missing: int
+    """The feature's own row for null, behind those."""
+
+
+def table_sizes(data: Data) -> dict[str, int]:
+    """Rows of each table, by the feature that owns it: its `rows` and one for nulls per sharer."""
+    sharers = [feature.table or name for name, feature in data.id_features()]
+    return {
+        name: feature.rows + sharers.count(name)
+        for name, feature in data.id_features()
+        if feature.rows is not None
+    }
+
+
+def table_rows(data: Data) -> dict[str, TableRows]:
+    """For each id feature, the rows of its own or shared table."""
+    rows_of = {n: f.rows for n, f in data.id_features() if f.rows is not None}
+    places: dict[str, TableRows] = {}
+    sharers: dict[str, int] = dict.fromkeys(rows_of, 0)
+    for name, feature in data.id_features():
+        owner = feature.table or name
+        places[name] = TableRows(rows_of[owner], rows_of[owner] + sharers[owner])
+        sharers[owner] += 1
+    return places
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """n bags of ids: bag i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    def slice(self, start: int, stop: int) -> "Ragged":
+        """Bags start to stop (exclusive), sharing the values."""
+        offsets = self.offsets[start : stop + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[n]"""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """n rows of the click log, ready to be stacked into a batch."""
+
+    ids: tuple[Ragged, ...]
+    """I features, n bags each."""
+    dense: NDArray[np.float32]
+    """[n, F]"""
+    labels: NDArray[np.float32]
+    """[n, T], 0 where not known."""
+    label_mask: NDArray[np.bool_]
+    """[n, T] True where the label is known."""
+    nulls: NDArray[np.bool_]
+    """[n, C] True where a column was null or not finite, or a list in it held a null."""
+    rejected: NDArray[np.bool_]
+    """[n] True for a row that could not be used; all its labels are masked."""
+
+    def slice(self, start: int, stop: int) -> "EncodedRows":
+        """Rows start to stop (exclusive)."""
+        return EncodedRows(
+            tuple(bags.slice(start, stop) for bags in self.ids),
+            self.dense[start:stop],
+            self.labels[start:stop],
+            self.label_mask[start:stop],
+            self.nulls[start:stop],
+            self.rejected[start:stop],
+        )
+
+
+def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
+    """The rows of `table`, which has the columns read and, for rows to reject, `REJECTED`.
+
+    Raises:
+        DataError: a label that is neither 0, 1 nor null while data.on_error is `fail`.
+    """
+    columns = {name: table.column(name).combine_chunks() for name in columns_read(data)}
+    rejected = table.column(REJECTED).to_numpy()
+    places = table_rows(data)
+    ids = tuple(
+        _encode_ids(columns[feature.column or name], places[name])
+        for name, feature in data.id_features()
+    )
+    dense = [_encode_dense(columns[f.column or name], f) for name, f in data.dense_features()]
+    numbers = [_numbers(columns[column]) for column in data.labels.values()]
+    values = np.stack([values for values, _ in numbers], axis=1)
+    known = np.stack([known for _, known in numbers], axis=1)
+    bad = known & (values != 0) & (values != 1)
+    if bad.any() and data.on_error == "fail":
+        raise DataError(_bad_label(values, bad, data, source))
+    rejected = rejected | bad.any(axis=1)
+    label_mask = known & ~rejected[:, None]
+    nulls = np.stack([_holds_null(column) for column in columns.values()], axis=1)
+    return EncodedRows(
+        ids=ids,
+        dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
+        labels=np.where(label_mask, values, 0.0).astype(np.float32),
+        label_mask=label_mask,
+        nulls=nulls & ~rejected[:, None],
+        rejected=rejected,
+    )
+
+
+def _bad_label(values: NDArray[np.float64], bad: NDArray[np.bool_], data: Data, source: str) -> str:
+    row, place = np.argwhere(bad)[0]
+    task, column = list(data.labels.items())[place]
+    return (
+        f"label {column!r} (data.labels.{task}) has the value {values[row, place]:g} in {source}; "
+        "a label is 0, 1 or null (data.on_error: skip leaves such rows out)"
+    )
+
+
+def _encode_ids(column: pa.Array, rows: TableRows) -> Ragged:
+    """One id column, single values or lists, to bags of table rows.
+
+    A null value, list or element is the feature's missing row; an empty list is an empty bag.
+    """
+    if not is_list(column.type):
+        return Ragged(_encode_flat_ids(column, rows), np.arange(len(column) + 1))
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(column).fill_null(1).to_numpy(zero_copy_only=False)
+    values = np.full(int(lengths.sum()), rows.missing, dtype=np.int64)
+    values[~np.repeat(null, lengths)] = _encode_flat_ids(pc.list_flatten(column), rows)
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def _encode_flat_ids(column: pa.Array, rows: TableRows) -> NDArray[np.int64]:
+    if pa.types.is_null(column.type):
+        return np.full(len(column), rows.missing, dtype=np.int64)
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(column.type):
+        wide = pa.uint64() if pa.types.is_uint64(column.type) else pa.int64()
+        values = column.cast(wide).fill_null(0).to_numpy(zero_copy_only=False)
+        # numpy's remainder has the divisor's sign: negative ids land in 0 .. hashed - 1 too.
+        found = (values % values.dtype.type(rows.hashed)).astype(np.int64)
+    else:
+        coded = column.fill_null("").dictionary_encode()
+        words = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+        # SipHash with pandas' fixed key: the same number in every process and release.
+        hashes = pd.util.hash_array(words, categorize=False) % np.uint64(rows.hashed)
+        found = hashes.astype(np.int64)[coded.indices.to_numpy(zero_copy_only=False)]
+    return np.where(null, rows.missing, found)
+
+
+def _encode_dense(column: pa.Array, feature: DenseFeature) -> NDArray[np.float32]:
+    values, known = _numbers(column)
+    known &= _fits_float32(values)
+    values = np.where(known, values, 0.0)
+    if feature.transform == "log1p":
+        values = np.sign(values) * np.log1p(np.abs(values))
+    values = (values - feature.mean) / feature.std
+    return np.where(known, values, feature.fill).astype(np.float32)
+
+
+def _numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(values with 0 where not known, whether each is known: neither null nor NaN)."""
+    values = pc.cast(column, pa.float64(), safe=False).fill_null(np.nan)
+    numbers = values.to_numpy(zero_copy_only=False)
+    known = ~np.isnan(numbers)
+    return np.where(known, numbers, 0.0), known
+
+
+def _fits_float32(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each value stays finite in a batch's float32."""
+    return np.abs(values) <= float(np.finfo(np.float32).max)
+
+
+def _holds_null(column: pa.Array) -> NDArray[np.bool_]:
+    """[n] Whether each row is null or not finite, or a list with a null in it."""
+    if pa.types.is_floating(column.type):
+        values, known = _numbers(column)
+        return ~known | ~_fits_float32(values)
+    holds = np.array(column.is_null().to_numpy(zero_copy_only=False))
+    if is_list(column.type):
+        element_is_null = pc.list_flatten(column).is_null()
+        holds[pc.list_parent_indices(column).filter(element_is_null).to_numpy()] = True
+    return holds

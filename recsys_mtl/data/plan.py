@@ -1,0 +1,124 @@
+"""Which row is trained at which step: a pure function, the same on every worker.
+
+An epoch's row groups, permuted by (seed, epoch), stand in one line of N rows that is cut into
+lanes of equal length (to one row). Inside a lane, rows are shuffled within windows of a few row
+groups. The global batch of step k takes the next `global_batch_size / lanes` rows of every lane.
+Nothing here depends on the number of workers: worker r of W reads the lanes r, r + W, ..., so a
+run that changes W goes on with the same batches. MosaicML Streaming reaches the same with
+canonical nodes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROW_GROUP_ORDER, _ROW_ORDER = 0, 1  # separate the streams of random numbers
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows start to stop (exclusive) of one row group."""
+
+    row_group: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Neighbouring spans of a lane whose rows are shuffled together."""
+
+    spans: tuple[Span, ...]
+    first: int
+    """Place of its first row in the lane."""
+    rows: int
+    seed: tuple[int, ...] | None
+    """Decides the order of its rows; None keeps the order of the file."""
+
+    def order(self) -> NDArray[np.int64]:
+        """[rows] The place in the concatenated spans of the row trained first, second, ..."""
+        return np.arange(self.rows) if self.seed is None else _permutation(self.rows, self.seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a log of given row groups is cut into the steps of an epoch."""
+
+    row_counts: Sequence[int]
+    """Rows of each row group, in the manifest's order."""
+    lanes: int
+    global_batch_size: int
+    """A multiple of lanes."""
+    window_row_groups: int
+    seed: int | None
+    """None leaves every row in the order of the files (evaluation)."""
+
+    @property
+    def rows_per_lane(self) -> int:
+        """Rows that each lane gives to one step."""
+        return self.global_batch_size // self.lanes
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of an epoch."""
+        return sum(self.row_counts)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Steps until the longest lane is used up; shorter lanes pad their last batch."""
+        longest_lane = -(-self.rows // self.lanes)
+        return -(-longest_lane // self.rows_per_lane)
+
+    def lanes_of_worker(self, rank: int, world_size: int) -> range:
+        """The lanes worker `rank` of `world_size` (a divisor of lanes) reads."""
+        assert self.lanes % world_size == 0, "checked when the configuration was read"
+        return range(rank, self.lanes, world_size)
+
+    def lane_rows(self, lane: int) -> int:
+        """Rows of one lane in an epoch; lanes differ by at most one."""
+        begin, end = self._lane_bounds(lane)
+        return end - begin
+
+    def windows(self, epoch: int, lane: int) -> list[Window]:
+        """The windows of a lane in the order they are trained; each row of an epoch is in one."""
+        spans = self._lane_spans(epoch, lane)
+        cuts = [*range(0, len(spans), self.window_row_groups), len(spans)]
+        windows, first = [], 0
+        for index, (begin, end) in enumerate(pairwise(cuts)):
+            rows = sum(s.stop - s.start for s in spans[begin:end])
+            seed = None if self.seed is None else (self.seed, epoch, _ROW_ORDER, lane, index)
+            windows.append(Window(tuple(spans[begin:end]), first, rows, seed))
+            first += rows
+        return windows
+
+    def _lane_bounds(self, lane: int) -> tuple[int, int]:
+        """First row and end (exclusive) of a lane in the line of an epoch's rows."""
+        return lane * self.rows // self.lanes, (lane + 1) * self.rows // self.lanes
+
+    def _lane_spans(self, epoch: int, lane: int) -> list[Span]:
+        begin, end = self._lane_bounds(lane)
+        groups = np.arange(len(self.row_counts))
+        if self.seed is not None:
+            groups = _permutation(len(groups), (self.seed, epoch, _ROW_GROUP_ORDER))
+        ends = np.cumsum(np.asarray(self.row_counts)[groups])
+        spans = []
+        for place in range(int(np.searchsorted(ends, begin, side="right")), len(groups)):
+            group = int(groups[place])
+            group_begin = int(ends[place]) - self.row_counts[group]
+            if group_begin >= end:
+                break
+            start, stop = max(begin, group_begin), min(end, int(ends[place]))
+            if stop > start:
+                spans.append(Span(group, start - group_begin, stop - group_begin))
+        return spans
+
+
+def _permutation(length: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """A permutation that no numpy release changes: only bit generators and SeedSequence are
+    promised to be stable (NEP 19), so random bits are sorted instead of calling `permutation`."""
+    bits = np.random.Philox(np.random.SeedSequence(seed)).random_raw(length)
+    return np.argsort(bits, kind="stable")

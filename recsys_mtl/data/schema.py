@@ -1,0 +1,86 @@
+"""Which Arrow types the columns of a click log may have."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from recsys_mtl.config import Data, IdFeature, UserError
+
+# What opening or reading a broken Parquet file raises: UnicodeDecodeError for damaged names.
+UNREADABLE = (OSError, UnicodeDecodeError, pa.ArrowException)
+
+
+class DataError(UserError):
+    """The click log is not what the configuration says. Names the file and the column."""
+
+
+def columns_read(data: Data) -> list[str]:
+    """Names of the Parquet columns that training reads, each once."""
+    features = [feature.column or name for name, feature in data.features.items()]
+    return list(dict.fromkeys([*features, *data.labels.values()]))
+
+
+def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
+    """What each column read holds: `integer`, `uint64` or `string` ids, a `list of` one of these,
+    a `number`, or `null` where a file has no value at all.
+
+    Raises:
+        DataError: a column is missing or of a type that its use does not allow.
+    """
+    families: dict[str, str] = {}
+    for place, column, is_id in _uses(data):
+        index = schema.get_all_field_indices(column)
+        if len(index) != 1:
+            what = "is missing" if not index else "stands twice"
+            raise DataError(
+                f"column {column!r} ({place}) {what} in {file}; the file has: "
+                f"{', '.join(schema.names)}"
+            )
+        kind = schema.field(index[0]).type
+        family = _id_family(kind) if is_id else _number_family(kind)
+        if family is None:
+            allowed = "integers, strings or lists of them" if is_id else "numbers or booleans"
+            raise DataError(
+                f"column {column!r} ({place}) in {file} has type {kind}; it must hold {allowed}"
+            )
+        families[f"{place}:{column}"] = family
+    return families
+
+
+def _uses(data: Data) -> Iterator[tuple[str, str, bool]]:
+    """(place in the configuration, column, whether it holds ids) of every use of a column."""
+    for name, feature in data.features.items():
+        yield f"data.features.{name}", feature.column or name, isinstance(feature, IdFeature)
+    for task, column in data.labels.items():
+        yield f"data.labels.{task}", column, False
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds a list a row."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _id_family(kind: pa.DataType) -> str | None:
+    if is_list(kind):
+        inner = None if is_list(kind.value_type) else _id_family(kind.value_type)
+        return inner if inner in (None, "null") else f"list of {inner}"
+    if pa.types.is_dictionary(kind):
+        return _id_family(kind.value_type)
+    if pa.types.is_null(kind):
+        return "null"
+    if pa.types.is_uint64(kind):
+        return "uint64"
+    if pa.types.is_integer(kind):
+        return "integer"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "string"
+    return None
+
+
+def _number_family(kind: pa.DataType) -> str | None:
+    if pa.types.is_null(kind):
+        return "null"
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return "number" if numeric or pa.types.is_boolean(kind) else None

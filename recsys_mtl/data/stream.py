@@ -1,0 +1,205 @@
+"""Batches from any step on, decoded on a background thread."""
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_mtl.config import Data
+from recsys_mtl.data.batch import ClickBatch, assemble
+from recsys_mtl.data.features import REJECTED, EncodedRows, encode
+from recsys_mtl.data.manifest import Manifest, RowGroup
+from recsys_mtl.data.plan import Plan, Span, Window
+from recsys_mtl.data.schema import UNREADABLE, DataError, column_families, columns_read, is_list
+
+_log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 10.0  # a read that hangs must not hold up the error that ends the run
+
+
+def plan_of(manifest: Manifest, data: Data, *, global_batch_size: int, seed: int | None) -> Plan:
+    """The plan of a log; `seed=None` keeps the files' order (evaluation)."""
+    return Plan(
+        row_counts=[group.rows for group in manifest.row_groups],
+        lanes=data.lanes,
+        global_batch_size=global_batch_size,
+        window_row_groups=1 if seed is None else data.shuffle_window_row_groups,
+        seed=seed,
+    )
+
+
+class BatchStream:
+    """A worker's batches of steps `first_step` to `last_step` (exclusive), in order.
+
+    A thread reads ahead by `data.prefetch_batches`; iterate once, inside a `with` block, which ends
+    the thread. What the thread raises is raised by the iteration, so nothing waits for ever.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        plan: Plan,
+        data: Data,
+        *,
+        rank: int,
+        world_size: int,
+        first_step: int,
+        last_step: int,
+    ) -> None:
+        self._reader = _LaneReader(manifest, data)
+        self._plan, self._data = plan, data
+        self._lanes = plan.lanes_of_worker(rank, world_size)
+        self._steps = range(first_step, last_step)
+        self._queue: queue.Queue[ClickBatch | BaseException | None]
+        self._queue = queue.Queue(maxsize=data.prefetch_batches)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name="click-log-reader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join(_STOP_SECONDS)
+
+    def __iter__(self) -> Iterator[ClickBatch]:
+        assert self._thread.ident is not None, "nothing reads outside the `with` block"
+        while not self._stopped.is_set():
+            item = self._queue.get()
+            if isinstance(item, ClickBatch):
+                yield item
+                continue
+            self._stopped.set()
+            if item is not None:
+                raise item
+
+    def _fill(self) -> None:
+        try:
+            for batch in self._batches():
+                if not self._put(batch):
+                    return
+            self._put(None)
+        except BaseException as error:  # raised again by the thread that iterates
+            self._put(error)
+
+    def _put(self, item: ClickBatch | BaseException | None) -> bool:
+        """Wait for a place in the queue; False when nobody wants the item any more."""
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _batches(self) -> Iterator[ClickBatch]:
+        epoch, lanes = -1, []
+        size = self._plan.rows_per_lane
+        for step in self._steps:
+            step_epoch, place = divmod(step, self._plan.steps_per_epoch)
+            if step_epoch != epoch:
+                epoch = step_epoch
+                lanes = [
+                    self._reader.pieces(self._plan.windows(epoch, lane), place * size, size)
+                    for lane in self._lanes
+                ]
+            yield assemble(step, [next(lane, []) for lane in lanes], size, self._data)
+
+
+class _LaneReader:
+    """Decodes the windows of lanes."""
+
+    def __init__(self, manifest: Manifest, data: Data) -> None:
+        self._filesystem, _ = fsspec.core.url_to_fs(manifest.url)
+        self._groups = manifest.row_groups
+        self._data = data
+
+    def pieces(self, windows: list[Window], first: int, size: int) -> Iterator[list[EncodedRows]]:
+        """The lane's rows from place `first` on, `size` at a time (the last time, what is left)."""
+        pieces: list[EncodedRows] = []
+        waiting = 0
+        for window in windows:
+            if window.first + window.rows <= first:
+                continue
+            rows, place = self._decode(window), max(first - window.first, 0)
+            while place < window.rows:
+                taken = min(size - waiting, window.rows - place)
+                pieces.append(rows.slice(place, place + taken))
+                place, waiting = place + taken, waiting + taken
+                if waiting == size:
+                    yield pieces
+                    pieces, waiting = [], 0
+        if pieces:
+            yield pieces
+
+    def _decode(self, window: Window) -> EncodedRows:
+        tables = [self._read(span) for span in window.spans]
+        source = ", ".join(dict.fromkeys(self._groups[s.row_group].file for s in window.spans))
+        try:
+            # One type a column over all files (int32 and int64, say): the widest.
+            table = pa.concat_tables(tables, promote_options="permissive").take(window.order())
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{source}: types that do not go together: {error}; write each column with one type"
+            ) from None
+        return encode(table, self._data, source)
+
+    def _read(self, span: Span) -> pa.Table:
+        """The columns read of one span, and the column that marks unusable rows."""
+        group, rows = self._groups[span.row_group], span.stop - span.start
+        names = columns_read(self._data)
+        try:
+            table = self._read_row_group(group, names).slice(span.start, rows)
+            rejected = False
+        except (*UNREADABLE, DataError) as error:
+            message = f"{group.file}, row group {group.index}: cannot be read: {error}"
+            if self._data.on_error == "fail":
+                advice = "mend or remove the file (data.on_error: skip trains on without its rows)"
+                raise DataError(f"{message}; {advice}") from None
+            _log.warning("%s; its %d rows are left out", message, rows)
+            table = pa.table({name: pa.nulls(rows) for name in names})
+            rejected = True
+        return table.append_column(REJECTED, pa.repeat(pa.scalar(rejected), rows))
+
+    def _read_row_group(self, group: RowGroup, names: list[str]) -> pa.Table:
+        with self._filesystem.open(group.file, "rb") as handle:
+            parquet = pq.ParquetFile(handle, page_checksum_verification=True)
+            column_families(parquet.schema_arrow, self._data, group.file)
+            if (
+                group.index >= parquet.num_row_groups
+                or parquet.metadata.row_group(group.index).num_rows != group.rows
+            ):
+                raise DataError("the file has changed since the run began")
+            table = parquet.read_row_group(group.index, columns=names, use_threads=False)
+        # Without Arrow's dictionaries and fixed sizes, tables of several files can be joined.
+        table = pa.table({name: _plain(table.column(name)) for name in names})
+        table.validate(full=True)  # damaged bytes often decode, to strings that are no UTF-8
+        return table
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(_plain_type(column.type))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if is_list(kind):
+        return pa.large_list(_plain_type(kind.value_type))
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    return pa.uint8() if pa.types.is_boolean(kind) else kind

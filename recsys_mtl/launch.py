@@ -1,0 +1,300 @@
+"""From a configuration to a finished run: the only file that sets Ray up."""
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import RunConfig as RayRunConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from recsys_mtl.checkpoint import refuse_changes
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.data.manifest import Manifest, read_manifest
+from recsys_mtl.data.stream import plan_of
+from recsys_mtl.metrics.exporter import RunExporter, Snapshot
+from recsys_mtl.progress import ProgressLine, console, show_result
+from recsys_mtl.run_folder import RunFolder, storage_url
+from recsys_mtl.train import TrainJob, train_worker
+
+_CHECKPOINTS_KEPT = 2
+# Ray Train waits a minute for its workers each time: a cluster that grows has this many minutes.
+_MINUTES_FOR_WORKERS = 15
+
+
+class TrainingError(Exception):
+    """Training ended with an error that is not the user's."""
+
+
+def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
+    """Train the run, or go on with it, and return its result.json.
+
+    Raises:
+        UserError: configuration, data or an earlier run of the name forbid it.
+        TrainingError: the workers failed more often than cluster.max_restarts.
+    """
+    started = time.time()
+    train = read_manifest(config.data.train, config.data)
+    evaluation = read_manifest(config.data.eval, config.data)
+    last_step = _last_step(config, train)
+    folder = RunFolder(config)
+    finished = _prepare(folder, config, train, last_step, fresh=fresh)
+    if finished is not None:
+        console.print(f"run {config.run.name!r} is finished; --fresh trains it anew")
+        show_result(finished, folder.url)
+        return finished
+
+    _start_ray(config)
+    try:
+        exporter = _start_exporter(config)
+        job = TrainJob(
+            config=config,
+            device=_device(config),
+            train=train,
+            eval=evaluation,
+            run_url=folder.url,
+            last_step=last_step,
+            exporter=exporter,
+        )
+        console.print(
+            f"run {config.run.name}: {train.rows:,} rows, {last_step:,} steps of "
+            f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
+            f"{job.device}"
+        )
+        with ProgressLine(lambda: _latest(exporter), config.task_names):
+            metrics = _fit(job)
+        result = _result(config, metrics, wall_seconds=time.time() - started)
+        folder.finish(result, config.task_names)
+        show_result(result, folder.url)
+        return result
+    finally:
+        ray.shutdown()
+
+
+def _last_step(config: RunConfig, train: Manifest) -> int:
+    """Steps at the end of the run."""
+    training = config.training
+    plan = plan_of(
+        train, config.data, global_batch_size=training.global_batch_size, seed=config.run.seed
+    )
+    if training.epochs is None and training.max_steps is not None:
+        return training.max_steps
+    by_epochs = (training.epochs or 1) * plan.steps_per_epoch
+    return min(by_epochs, training.max_steps or by_epochs)
+
+
+def _prepare(
+    folder: RunFolder, config: RunConfig, train: Manifest, last_step: int, *, fresh: bool
+) -> dict[str, Any] | None:
+    """Make the folder ready; the result of a run of this name that is already finished."""
+    if fresh:
+        folder.delete()
+    earlier = folder.earlier()
+    if earlier is not None:
+        old_config, old_digest = earlier
+        refuse_changes(old_config, config, old_digest, train.digest)
+        result = folder.result()
+        if result is not None and result["steps"] > last_step:
+            raise UserError(
+                f"run {config.run.name!r} has trained {result['steps']} steps, more than the "
+                f"{last_step} that training.epochs and training.max_steps now ask for; raise "
+                "them, or start anew with --fresh"
+            )
+        if result is not None and result["steps"] == last_step:
+            return result
+    folder.begin(config, train.digest)
+    return None
+
+
+def _start_ray(config: RunConfig) -> None:
+    """Join the cluster of RAY_ADDRESS (set inside `ray job submit`), or start one here."""
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    address = os.environ.get("RAY_ADDRESS")
+    cluster = config.cluster
+    wanted = cluster.num_workers * cluster.cpus_per_worker
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, RayError, RuntimeError) as error:
+            raise UserError(
+                f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one with `ray "
+                "start --head`, or unset RAY_ADDRESS to train on this machine alone"
+            ) from None
+        there = int(ray.cluster_resources().get("CPU", 0))
+        if there < wanted:
+            console.print(
+                f"the cluster has {there} CPUs of {wanted} wanted; waiting up to "
+                f"{_MINUTES_FOR_WORKERS} minutes for it to grow"
+            )
+        return
+    # A local Ray asks for a token (it makes one itself) unless RAY_AUTH_MODE says otherwise.
+    ray.init(
+        address="local",
+        num_cpus=max(wanted, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+
+
+def _start_exporter(config: RunConfig) -> Any:
+    """The run's exporter, on this node; training goes on without its endpoint if it must."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    exporter = (
+        ray.remote(RunExporter)
+        .options(num_cpus=0, scheduling_strategy=here)
+        .remote(config.run.name, config.task_names)
+    )
+    address, port = config.metrics.bind_address, config.metrics.port
+    try:
+        port = ray.get(exporter.serve.remote(address, port))
+    except RayError as error:
+        cause = getattr(error, "cause", error)
+        console.print(
+            f"no metrics endpoint on {address}:{port} ({cause}); training goes on without it. "
+            "Set metrics.port to a free port, or to 0 for any"
+        )
+        return exporter
+    host = ray.util.get_node_ip_address() if address == "0.0.0.0" else address
+    console.print(f"metrics: http://{host}:{port}/metrics")
+    return exporter
+
+
+def _latest(exporter: Any) -> Snapshot | None:
+    """The exporter's newest snapshot; None while it has none or does not answer."""
+    try:
+        snapshot: Snapshot | None = ray.get(exporter.latest.remote(), timeout=5)
+    except RayError:
+        return None
+    return snapshot
+
+
+def _device(config: RunConfig) -> str:
+    """`cpu` or `cuda`.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if config.cluster.device == "cuda" and gpus == 0:
+        raise UserError(
+            "cluster.device is cuda, but the Ray cluster has no GPU; choose cpu or auto"
+        )
+    enough = gpus >= config.cluster.num_workers
+    return "cuda" if config.cluster.device == "cuda" or (enough and gpus) else "cpu"
+
+
+class _StopAtUserErrors(UserCallback):  # type: ignore[misc]
+    """Keeps Ray Train from retrying what would fail again the same way.
+
+    What a callback raises ends the run at once; what a worker raises is retried.
+    """
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            user_error = _user_error(error)
+            if user_error is not None:
+                raise user_error
+
+
+def _fit(job: TrainJob) -> dict[str, Any]:
+    """Train to the end; the metrics of the last report."""
+    config, cluster = job.config, job.config.cluster
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        torch_config=TorchConfig(
+            backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=job.device == "cuda",
+            resources_per_worker={"CPU": cluster.cpus_per_worker}
+            | ({"GPU": 1} if job.device == "cuda" else {}),
+        ),
+        run_config=RayRunConfig(
+            name=config.run.name,
+            storage_path=storage_url(config.run.storage_path),
+            failure_config=FailureConfig(
+                max_failures=cluster.max_restarts, controller_failure_limit=_MINUTES_FOR_WORKERS
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            callbacks=[_StopAtUserErrors()],
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        user_error = _user_error(error)
+        if user_error is not None:
+            raise user_error from None
+        raise TrainingError(
+            f"{error}\nrun {config.run.name!r} failed; the same command goes on from its last "
+            f"checkpoint. Workers' logs: {_log_folder()}"
+        ) from None
+    return dict(result.metrics)
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError inside Ray's wrappings, if that is what happened."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        inner = [
+            getattr(error, name, None)
+            for name in ("base_exc", "controller_failure", "cause", "__cause__")
+        ]
+        failures = getattr(error, "worker_failures", {}).values()
+        error = next((e for e in [*failures, *inner] if isinstance(e, BaseException)), None)
+    return None
+
+
+def _log_folder() -> str:
+    """Where this node's workers write what they log and print."""
+    return str(Path(ray.get_runtime_context().get_session_dir()) / "logs")
+
+
+def _result(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:
+    """result.json, with null for what cannot be known."""
+    totals, steps = metrics["totals"], metrics["step"]
+    tasks = {
+        task: {
+            "auc": _known(numbers["auc"]),
+            "log_loss": _known(numbers["log_loss"]),
+            "positives": numbers["positives"],
+            "rows": numbers["rows"],
+            "mean_weight": totals["weight_sums"][task] / steps,
+        }
+        for task, numbers in metrics["evaluation"].items()
+    }
+    deconflicts = config.method.kind != "uniform"
+    return {
+        "run": config.run.name,
+        "finished": True,
+        "world_size": config.cluster.num_workers,
+        "epochs": metrics["epochs"],
+        "steps": steps,
+        "rows": totals["rows"],
+        "rows_per_second": totals["rows"] / totals["seconds"],
+        "wall_seconds": wall_seconds,
+        "method": config.method.model_dump(mode="json"),
+        "tasks": tasks,
+        # The uniform sum has no gradient per task to see a conflict in.
+        "conflicting_steps": totals["conflicting_steps"] if deconflicts else None,
+        "min_norm_steps": totals["min_norm_steps"] if deconflicts else None,
+        "skipped_steps": totals["skipped_steps"],
+        "rejected_rows": totals["rejected_rows"],
+        "nulls": {column: count for column, count in totals["nulls"].items() if count},
+        "parameters": metrics["parameters"],
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

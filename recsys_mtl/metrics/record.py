@@ -1,0 +1,162 @@
+"""What a step leaves behind: tensors on the device until the log interval, then plain numbers.
+
+T tasks; O objectives, T or, for the uniform sum, 1.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.gradients.gradops import GradOPSCoefficients
+
+PHASES = (
+    "data_wait",
+    "forward",
+    "backward",
+    "communication",
+    "deconflict",
+    "optimizer",
+)
+
+
+class PhaseClock:
+    """Seconds of one step by phase. Host time: on CUDA, where the host waited."""
+
+    def __init__(self, data_wait_seconds: float = 0.0) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self.seconds["data_wait"] = data_wait_seconds
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last lap (or the start) to `phase`."""
+        now = time.perf_counter()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step, the same on every worker."""
+
+    losses: Tensor
+    """[T] mean loss over the global batch."""
+    gram: Tensor
+    """[O, O] of the objectives' gradients."""
+    method: GradOPSCoefficients
+    """What came of the Gram."""
+    skipped: Tensor
+    """[] bool: something was not finite, and nothing moved."""
+    update_norm: Tensor
+    """[] of the shared update, after clipping."""
+    applied: Tensor
+    """[O] `descent_cosines` of what the bottom really moved by."""
+    rows: Tensor
+    """[2] rows of the global batch, rows rejected among them."""
+    seconds: Mapping[str, float]
+    """By phase, on this worker."""
+
+
+def record_rows(
+    records: Sequence[StepRecord],
+    task_names: Sequence[str],
+    *,
+    last_step: int,
+    attempt: int,
+    steps_per_epoch: int,
+) -> list[dict[str, Any]]:
+    """Rows of the trace, one a record, the last one of step `last_step` (counted from 1).
+
+    One transfer from the device for all of them.
+    """
+    numbers = torch.stack([_numbers(r, len(task_names)) for r in records]).cpu().tolist()
+    rows = []
+    for place, (record, values) in enumerate(zip(records, numbers, strict=True)):
+        step = last_step - len(records) + 1 + place
+        epoch = (step - 1) // steps_per_epoch
+        row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
+        row |= dict(zip(_columns(task_names), values, strict=True))
+        row |= {name: int(row[name]) for name in ("rows", "rejected_rows")}
+        row |= {name: bool(row[name]) for name in ("conflict", "used_min_norm", "skipped")}
+        row |= {f"auc_window_{task}": float("nan") for task in task_names}
+        rows.append(row | {f"seconds_{p}": s for p, s in record.seconds.items()})
+    return rows
+
+
+def _columns(task_names: Sequence[str]) -> list[str]:
+    per_task = ("loss", "weight", "contribution", "gradient_norm", "share_kept", "applied_cosine")
+    return [
+        "rows",
+        "rejected_rows",
+        "conflict",
+        "used_min_norm",
+        "skipped",
+        "update_norm",
+        *(f"{name}_{task}" for name in per_task for task in task_names),
+        *(f"cosine_{a}_{b}" for a, b in combinations(task_names, 2)),
+    ]
+
+
+def _numbers(record: StepRecord, num_tasks: int) -> Tensor:
+    """[columns] float64, in the order of `_columns`."""
+    method = record.method
+    norms = record.gram.diagonal().sqrt()
+    pairs = torch.triu_indices(len(norms), len(norms), offset=1, device=norms.device)
+    cosines = (record.gram / torch.outer(norms, norms))[pairs[0], pairs[1]]
+    if len(norms) == num_tasks:
+        per_task = [method.contributions, norms, method.shares_kept, record.applied]
+    else:
+        # The uniform sum has no gradient per task to measure.
+        per_task = [norms.new_full((num_tasks,), torch.nan)] * 4
+        cosines = norms.new_full((num_tasks * (num_tasks - 1) // 2,), torch.nan)
+    flags = (method.conflicts.any(), method.used_min_norm, record.skipped, record.update_norm)
+    return torch.cat(
+        [
+            record.rows.double(),
+            torch.stack([flag.double() for flag in flags]),
+            record.losses.double(),
+            method.weights.expand(num_tasks),
+            *(values.double() for values in per_task),
+            cosines,
+        ]
+    )
+
+
+@dataclass
+class Totals:
+    """Counts over the whole run, every step once: they travel with the checkpoint."""
+
+    rows: int = 0
+    rejected_rows: int = 0
+    conflicting_steps: int = 0
+    min_norm_steps: int = 0
+    skipped_steps: int = 0
+    seconds: float = 0.0
+    weight_sums: dict[str, float] = field(default_factory=dict)
+    nulls: dict[str, int] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[Mapping[str, Any]], task_names: Sequence[str]) -> None:
+        """Count steps in the form of the trace's rows."""
+        for row in rows:
+            self.rows += row["rows"]
+            self.rejected_rows += row["rejected_rows"]
+            self.conflicting_steps += row["conflict"]
+            self.min_norm_steps += row["used_min_norm"]
+            self.skipped_steps += row["skipped"]
+            self.seconds += sum(row[f"seconds_{phase}"] for phase in PHASES)
+            for task in task_names:
+                so_far = self.weight_sums.get(task, 0.0)
+                self.weight_sums[task] = so_far + row[f"weight_{task}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, for `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, numbers: Mapping[str, Any]) -> Self:
+        """The totals `to_json` gave."""
+        return cls(**numbers)

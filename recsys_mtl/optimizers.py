@@ -1,0 +1,71 @@
+"""The dense optimizer on flat parameters, and the learning-rate schedule.
+
+P shared parameters, H head parameters.
+"""
+
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.config import Adam, Sgd
+
+
+def warm_up_factor(step: int, warm_up_steps: int) -> float:
+    """What learning rates are multiplied by at `step` (from 0): a linear rise to 1."""
+    return min(1.0, (step + 1) / (warm_up_steps + 1))
+
+
+class DenseOptimizer:
+    """Adam or gradient descent, fused, on the flat bottom [P] and the flat heads [H]."""
+
+    def __init__(self, optimizer: Adam | Sgd, vectors: list[Tensor]) -> None:
+        self._vectors = vectors
+        self._learning_rate = optimizer.learning_rate
+        self._optimizer: torch.optim.Optimizer
+        match optimizer:
+            case Adam():
+                self._optimizer = torch.optim.Adam(
+                    vectors,
+                    lr=optimizer.learning_rate,
+                    betas=(optimizer.beta1, optimizer.beta2),
+                    eps=optimizer.epsilon,
+                    fused=True,
+                )
+            case Sgd():
+                self._optimizer = torch.optim.SGD(vectors, lr=optimizer.learning_rate, fused=True)
+            case _:
+                assert_never(optimizer)
+        self._make_state()
+
+    def step(self, gradients: list[Tensor], *, skip: Tensor, factor: float) -> None:
+        """Move every vector along its gradient, or, where `skip` is set, move nothing.
+
+        A zero gradient would not do: Adam moves on with its momentum. The fused kernels read the
+        flag on the device, as they do for gradient scaling, so nothing waits for it.
+
+        Args:
+            gradients: one a vector, of the same shape.
+            skip: [] bool.
+            factor: multiplies the learning rate.
+        """
+        for vector, gradient in zip(self._vectors, gradients, strict=True):
+            vector.grad = gradient
+        for group in self._optimizer.param_groups:
+            group["lr"] = factor * self._learning_rate
+        self._optimizer.found_inf = skip.to(torch.float32)  # type: ignore[attr-defined]
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Moments and step counts for torch.distributed.checkpoint, which loads in place."""
+        return {str(i): dict(self._optimizer.state[v]) for i, v in enumerate(self._vectors)}
+
+    def _make_state(self) -> None:
+        """Have the moments exist before the first step, so that a checkpoint can be loaded."""
+        if isinstance(self._optimizer, torch.optim.Adam):
+            for vector in self._vectors:
+                self._optimizer.state[vector] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=vector.device),
+                    "exp_avg": torch.zeros_like(vector),
+                    "exp_avg_sq": torch.zeros_like(vector),
+                }

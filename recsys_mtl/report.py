@@ -1,0 +1,139 @@
+"""From step records to everything a person or a program watches.
+
+Every worker calls the same methods at the same steps, since window AUC and null counts are sums
+over all workers; rank 0 alone writes the trace and feeds the exporter.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_mtl.config import RunConfig
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.plan import Plan
+from recsys_mtl.data.schema import columns_read
+from recsys_mtl.distributed.collectives import all_reduce_sum
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.metrics.auc import WindowAuc, auc_from_histogram
+from recsys_mtl.metrics.exporter import Snapshot
+from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
+from recsys_mtl.metrics.trace import TraceWriter, next_attempt
+
+_FLUSH_ROWS = 2_000  # a part of the trace is a file: not one for every log interval
+
+
+class Reporter:
+    """Collects the steps of one attempt."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        context: WorkerContext,
+        run_url: str,
+        plan: Plan,
+        last_step: int,
+        exporter: Any,
+    ) -> None:
+        self.totals = Totals()
+        """Over the whole run, earlier attempts included; the same on every worker."""
+        self.evaluation: dict[str, dict[str, float]] = {}
+        """The newest, task by task."""
+        self._config, self._context, self._plan = config, context, plan
+        self._last_step, self._exporter = last_step, exporter
+        self._tasks = config.task_names
+        self._columns = columns_read(config.data)
+        self._window = WindowAuc(len(self._tasks), config.training.auc_window_steps, context.device)
+        self._records: list[StepRecord] = []
+        self._nulls = np.zeros(len(self._columns), dtype=np.int64)
+        self._reported_at = time.perf_counter()
+        self._trace: TraceWriter | None = None
+        self._attempt = 0
+        if context.rank == 0:
+            url = f"{run_url}/trace"
+            self._attempt = next_attempt(url)
+            self._trace = TraceWriter(url, self._attempt, self._tasks)
+            self._unflushed = 0
+
+    def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
+        """Keep one step, on the device."""
+        self._window.update(logits, batch.labels, batch.label_mask)
+        self._records.append(record)
+        if batch.rows:
+            self._nulls += batch.nulls
+
+    def report(self, step: int) -> None:
+        """Reduce, count, write and send the steps since the last report, the last being `step`."""
+        if not self._records:
+            return
+        auc = auc_from_histogram(all_reduce_sum(self._window.state())).tolist()
+        nulls = all_reduce_sum(torch.from_numpy(self._nulls).to(self._context.device)).tolist()
+        rows = record_rows(
+            self._records,
+            self._tasks,
+            last_step=step,
+            attempt=self._attempt,
+            steps_per_epoch=self._plan.steps_per_epoch,
+        )
+        rows[-1] |= {f"auc_window_{t}": a for t, a in zip(self._tasks, auc, strict=True)}
+        self.totals.add(rows, self._tasks)
+        for column, count in zip(self._columns, nulls, strict=True):
+            self.totals.nulls[column] = self.totals.nulls.get(column, 0) + count
+        self._records, self._nulls = [], np.zeros_like(self._nulls)
+        now = time.perf_counter()
+        rate = sum(row["rows"] for row in rows) / (now - self._reported_at)
+        self._reported_at = now
+        if self._trace is not None:
+            self._trace.append(rows)
+            self._unflushed += len(rows)
+            if self._unflushed >= _FLUSH_ROWS:
+                self.flush()
+            self._send(rows[-1], rate)
+
+    def evaluated(self, step: int, evaluation: dict[str, dict[str, float]]) -> None:
+        """Report up to `step` with a new evaluation."""
+        self.evaluation = evaluation
+        self.report(step)
+
+    def flush(self) -> None:
+        """Have every reported step in the trace's files."""
+        if self._trace is not None:
+            self._trace.flush()
+            self._unflushed = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The training AUC's window over all workers, for the checkpoint."""
+        return {"windows": all_reduce_sum(self._window.save()["windows"])}
+
+    def window_steps(self) -> int:
+        """Steps in the current window, for the checkpoint."""
+        return self._window.save()["steps"]
+
+    def load(
+        self, tensors: Mapping[str, Tensor], totals: Mapping[str, Any], window_steps: int
+    ) -> None:
+        """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing."""
+        self.totals = Totals.from_json(totals)
+        windows = tensors["windows"]
+        share = windows if self._context.rank == 0 else torch.zeros_like(windows)
+        self._window.load({"windows": share, "steps": window_steps})
+
+    def _send(self, row: dict[str, Any], rows_per_second: float) -> None:
+        if self._exporter is None:
+            return
+        epoch_steps = self._plan.steps_per_epoch
+        snapshot = Snapshot(
+            step=row["step"],
+            last_step=self._last_step,
+            epoch=row["step"] // epoch_steps,
+            epochs=self._last_step / epoch_steps,
+            rows_per_second=rows_per_second,
+            row=row,
+            totals=self.totals.to_json(),
+            evaluation=self.evaluation,
+        )
+        # Not waited for: a slow or dead exporter must not hold up training.
+        self._exporter.update.remote(snapshot)

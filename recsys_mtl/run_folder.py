@@ -1,0 +1,104 @@
+"""What a run leaves behind, under <storage_path>/<name>/, on any fsspec URL.
+
+config.yaml   the resolved configuration
+data.json     the training log's digest
+result.json   when the run has finished
+trace/        one row a step
+traces.png    the trace, drawn
+checkpoint_*  committed checkpoints, and Ray Train's own book-keeping
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import yaml
+from pydantic import ValidationError
+
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.metrics.figure import draw_traces
+from recsys_mtl.metrics.trace import read_trace
+
+
+def storage_url(storage_path: str) -> str:
+    """`storage_path` as every process understands it: local paths become absolute."""
+    if "://" in storage_path:
+        return storage_path.rstrip("/")
+    return str(Path(storage_path).expanduser().resolve())
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.url = f"{storage_url(config.run.storage_path)}/{config.run.name}"
+        """Of the folder."""
+        try:
+            self._filesystem, self._path = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"run.storage_path {config.run.storage_path!r}: {error}") from None
+
+    def earlier(self) -> tuple[RunConfig, str] | None:
+        """The configuration and data digest of the run that is there; None where none is.
+
+        Raises:
+            UserError: it cannot be read by this version.
+        """
+        text = self._read("config.yaml")
+        if text is None:
+            return None
+        try:
+            config = RunConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
+            return config, str(json.loads(self._read("data.json") or "{}").get("digest", ""))
+        except (ValidationError, ValueError, yaml.YAMLError) as error:
+            raise UserError(
+                f"{self.url}/config.yaml is of another version of recsys-mtl or damaged "
+                f"({type(error).__name__}); choose another run.name, or start anew with --fresh"
+            ) from None
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json; None where there is none."""
+        text = self._read("result.json")
+        return None if text is None else dict(json.loads(text))
+
+    def begin(self, config: RunConfig, data_digest: str) -> None:
+        """Write what a later start of the same name is compared with."""
+        self._filesystem.makedirs(self._path, exist_ok=True)
+        self._write("config.yaml", config.to_yaml().encode())
+        self._write("data.json", json.dumps({"digest": data_digest}).encode())
+
+    def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
+        """Draw the trace, then write result.json."""
+        picture = io.BytesIO()
+        draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
+        self._write("traces.png", picture.getvalue())
+        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+
+    def delete(self) -> None:
+        """Remove the whole run.
+
+        Raises:
+            UserError: there is a folder, but not a run's.
+        """
+        if not self._filesystem.exists(self._path):
+            return
+        if self._read("config.yaml") is None and self._filesystem.ls(self._path):
+            raise UserError(
+                f"--fresh would delete {self.url}, which holds no config.yaml of a run; delete it "
+                "by hand or choose another run.name"
+            )
+        self._filesystem.rm(self._path, recursive=True)
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return bytes(self._filesystem.cat_file(f"{self._path}/{name}")).decode()
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, content: bytes) -> None:
+        """In one move where the file system can, so that no reader sees half a file."""
+        temporary = f"{self._path}/.{name}.tmp"
+        self._filesystem.pipe_file(temporary, content)
+        self._filesystem.mv(temporary, f"{self._path}/{name}")
