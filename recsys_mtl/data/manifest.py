@@ -11,7 +11,7 @@ import fsspec
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import Data
-from recsys_mtl.data.schema import UNREADABLE, DataError, column_families
+from recsys_mtl.data.schema import UNREADABLE, DataError, column_families, in_one_line
 
 _FOOTERS_AT_ONCE = 16  # a footer is one small read: latency, not bandwidth, on an object store
 
@@ -69,7 +69,7 @@ def read_manifest(url: str, data: Data) -> Manifest:
                 digest = _footer_digest(handle)
         except UNREADABLE as error:
             raise DataError(
-                f"{file} cannot be read as Parquet: {error}; mend or remove it"
+                f"{file} cannot be read as Parquet: {in_one_line(error)}; mend or remove it"
             ) from None
         families = column_families(schema, data, file)
         if data.on_error == "fail":
@@ -143,7 +143,9 @@ def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
             root = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
             found = [f for f in filesystem.glob(path) if filesystem.isfile(f)]
     except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"{url} cannot be listed: {error}; give a path or URL that can") from None
+        raise DataError(
+            f"{url} cannot be listed: {in_one_line(error)}; give a path or URL that can"
+        ) from None
     files = sorted(f for f in found if not _is_hidden(f, root))
     if not files:
         raise DataError(f"{url}: no Parquet file there; give a file, a folder or a glob of files")

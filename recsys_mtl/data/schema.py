@@ -14,6 +14,11 @@ class DataError(UserError):
     """The click log is not what the configuration says. Names the file and the column."""
 
 
+def in_one_line(error: Exception) -> str:
+    """The message of a library's error without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def columns_read(data: Data) -> list[str]:
     """Names of the Parquet columns that training reads, each once."""
     features = [feature.column or name for name, feature in data.features.items()]

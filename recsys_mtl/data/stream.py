@@ -16,7 +16,14 @@ from recsys_mtl.data.batch import ClickBatch, assemble
 from recsys_mtl.data.features import REJECTED, EncodedRows, encode
 from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.data.plan import Plan, Span, Window
-from recsys_mtl.data.schema import UNREADABLE, DataError, column_families, columns_read, is_list
+from recsys_mtl.data.schema import (
+    UNREADABLE,
+    DataError,
+    column_families,
+    columns_read,
+    in_one_line,
+    is_list,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +159,8 @@ class _LaneReader:
             table = pa.concat_tables(tables, promote_options="permissive").take(window.order())
         except pa.ArrowException as error:
             raise DataError(
-                f"{source}: types that do not go together: {error}; write each column with one type"
+                f"{source}: types that do not go together: {in_one_line(error)}; write each column "
+                "with one type"
             ) from None
         return encode(table, self._data, source)
 
@@ -164,7 +172,8 @@ class _LaneReader:
             table = self._read_row_group(group, names).slice(span.start, rows)
             rejected = False
         except (*UNREADABLE, DataError) as error:
-            message = f"{group.file}, row group {group.index}: cannot be read: {error}"
+            reason = in_one_line(error)
+            message = f"{group.file}, row group {group.index}: cannot be read: {reason}"
             if self._data.on_error == "fail":
                 advice = "mend or remove the file (data.on_error: skip trains on without its rows)"
                 raise DataError(f"{message}; {advice}") from None

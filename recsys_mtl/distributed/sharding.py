@@ -29,7 +29,7 @@ from torchrec.distributed.types import ShardingPlan
 from recsys_mtl.config import Data, Tables, UserError
 from recsys_mtl.distributed.collectives import made_by_first
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.model.embeddings import initial_rows, table_descriptions
+from recsys_mtl.model.embeddings import initial_rows, table_descriptions, table_name
 
 _OPTIMIZERS = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
@@ -153,7 +153,9 @@ def _plan(
             )
         # Never data_parallel, the CPU planner's choice for small tables: its gradients stay
         # local and escape the fused optimizer.
-        constraints[name] = ParameterConstraints(sharding_types=[kind], compute_kernels=["fused"])
+        constraints[table_name(name)] = ParameterConstraints(
+            sharding_types=[kind], compute_kernels=["fused"]
+        )
     planner = EmbeddingShardingPlanner(
         topology=_topology(context), constraints=constraints, debug=False, stats=[]
     )

@@ -171,7 +171,8 @@ def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[T
 
     Returns:
         regression [T, T], row i the coefficients of gradient i on the others (0 at i), and
-        sine_squared [T], that of gradient i to their span, 0 where it is within the limit.
+        sine_squared [T], that of gradient i to their span, 0 where it is within the limit or
+        could be rounding.
     """
     num_tasks = len(correlation)
     tasks = torch.arange(num_tasks, device=correlation.device)
@@ -193,7 +194,12 @@ def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[T
     targets = tableau.diagonal(dim1=0, dim2=2).T  # [target, row]: the column of the target itself
     regression = torch.where(waiting | itself, 0.0, targets)
     sine_squared = targets.diagonal()
-    return regression, torch.where(sine_squared > zero_sine_squared, sine_squared, 0.0)
+    # Where the others are near-dependent, large coefficients enlarge the Gram's rounding in the
+    # sine; a sine of rounding alone would draw all the weight to its task when alpha < 0.
+    growth = 1 + regression.abs().sum(dim=1)
+    rounding = 16 * torch.finfo(torch.float64).eps * growth.square()
+    kept = sine_squared > rounding.clamp_min(zero_sine_squared)
+    return regression, torch.where(kept, sine_squared, 0.0)
 
 
 def _contributions(

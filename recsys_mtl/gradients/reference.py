@@ -54,26 +54,29 @@ def _project(gradients: Tensor, task: int, zero_sine_squared: float) -> Tensor:
     return remainder if sine_squared > zero_sine_squared else torch.zeros_like(gradient)
 
 
-def _orthonormal_basis(vectors: Tensor, zero_sine_squared: float) -> list[Tensor]:
-    """Gram-Schmidt, always on with the direction that has most left; [P] each."""
-    remainders = [vector / vector.norm() for vector in vectors if vector.any()]
-    basis: list[Tensor] = []
-    while remainders:
-        longest = max(range(len(remainders)), key=lambda k: float(remainders[k].norm()))
-        if remainders[longest].norm() ** 2 <= zero_sine_squared:
+def _orthonormal_basis(vectors: Tensor, zero_sine_squared: float) -> Tensor:
+    """Gram-Schmidt, always on with the direction that has most left, [rank, P]."""
+    basis = vectors[:0]
+    remainders = vectors[vectors.any(dim=1)]
+    remainders = remainders / remainders.norm(dim=1, keepdim=True)
+    while len(remainders):
+        longest = remainders[remainders.norm(dim=1).argmax()]
+        if longest.norm() ** 2 <= zero_sine_squared:
             break
-        direction = remainders.pop(longest)
-        direction = _remove(basis, direction / direction.norm())
-        basis.append(direction / direction.norm())
-        remainders = [_remove(basis, remainder) for remainder in remainders]
+        direction = _remove(basis, longest / longest.norm())
+        basis = torch.cat([basis, (direction / direction.norm())[None]])
+        remainders = _remove(basis, remainders)
     return basis
 
 
-def _remove(basis: list[Tensor], vector: Tensor) -> Tensor:
-    """The vector without its parts along the basis; a second pass removes the first's rounding."""
-    for direction in basis * 2:
-        vector = vector - (vector @ direction) * direction
-    return vector
+def _remove(basis: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors [..., P] without their parts along the basis [rank, P].
+
+    The second pass removes the rounding of the first.
+    """
+    for _ in range(2):
+        vectors = vectors - (vectors @ basis.T) @ basis
+    return vectors
 
 
 def _contributions(gradients: Tensor, projected: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def table_descriptions(data: Data) -> list[EmbeddingBagConfig]:
     sizes, features = table_sizes(data), dict(data.id_features())
     return [
         EmbeddingBagConfig(
-            name=owner,
+            name=table_name(owner),
             num_embeddings=sizes[owner],
             embedding_dim=features[owner].embedding_dim,
             feature_names=[n for n, f in features.items() if (f.table or n) == owner],
@@ -32,6 +32,15 @@ def table_descriptions(data: Data) -> list[EmbeddingBagConfig]:
         )
         for owner in sizes
     ]
+
+
+def table_name(owner: str) -> str:
+    """What TorchRec calls the table of feature `owner`.
+
+    Not the feature's own name: tables become attributes of a module, where `items` or `type` of a
+    click log would hide its methods.
+    """
+    return f"{owner}_table"
 
 
 def pooled_width(data: Data) -> int:

@@ -18,7 +18,13 @@ from recsys_mtl.gradients import (
 )
 from recsys_mtl.gradients.gradops import _regress_on_others
 from recsys_mtl.gradients.gram import correlations
-from tests.unit.gradients.sampling import gradient_sets, sines, smallest_sine, unit_rows
+from tests.unit.gradients.sampling import (
+    gradient_sets,
+    largest_sine_dropped,
+    sines,
+    smallest_sine,
+    unit_rows,
+)
 
 any_alpha = st.floats(-10, 10)
 float32_sets, float64_sets = gradient_sets(torch.float32), gradient_sets(torch.float64)
@@ -31,15 +37,17 @@ def coefficients_of(gradients: Tensor, alpha: float = 0.0) -> GradOPSCoefficient
 
 
 def product_tolerance(gradients: Tensor) -> float:
+    """How far below 0 a product may be, relative to both norms."""
     sine = smallest_sine(gradients)
     if gradients.dtype == torch.float64:
         return 1e-12 / sine
-    return 1e-6 if sine >= 0.1 else 1e-7 / sine
+    return (1e-6 if sine >= 0.1 else 1e-7 / sine) + largest_sine_dropped(gradients)
 
 
-def rounding(gradients: Tensor) -> float:
-    """What a Gram in float64 can lose of a result: its own rounding over the sine squared."""
-    return 1e-6 + 1e-14 / smallest_sine(gradients) ** 2
+def relative_tolerance(gradients: Tensor) -> float:
+    """How far two computations may differ: the Gram's rounding, and the choice of dependents."""
+    sine = smallest_sine(gradients)
+    return 3e-7 + 1e-14 / sine**2 + 10 * largest_sine_dropped(gradients) / sine
 
 
 def at_degrees(*angles: float) -> Tensor:
@@ -111,7 +119,7 @@ def test_sine_within_the_limit_counts_as_dependent(zero_sine_squared: float, kep
 # --- no task loses
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 def test_update_opposes_no_task(gradients: Tensor, alpha: float) -> None:
     update = gradops(gradients, alpha=alpha).update.double()
@@ -119,7 +127,7 @@ def test_update_opposes_no_task(gradients: Tensor, alpha: float) -> None:
     assert products.amin() >= -product_tolerance(gradients) * update.norm()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes)
 def test_projected_gradient_opposes_no_task(gradients: Tensor) -> None:
     _, correlation = correlations(gram_matrix(gradients))
@@ -137,13 +145,13 @@ def test_projected_gradient_opposes_no_task(gradients: Tensor) -> None:
 # --- against the reference
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 def test_step_equals_the_reference(gradients: Tensor, alpha: float) -> None:
     limit = zero_sine_squared_for(gradients.dtype)
     update, weights, projected = gradops_reference(gradients, alpha=alpha, zero_sine_squared=limit)
     step = gradops(gradients, alpha=alpha)
-    error = rounding(gradients) * (1 + abs(alpha))
+    error = relative_tolerance(gradients) * (1 + abs(alpha))
     assert step.update.dtype == gradients.dtype
     assert (step.update - update).norm() <= error * update.norm()
     if projected.any():  # the weights of the min-norm point are not unique
@@ -151,16 +159,18 @@ def test_step_equals_the_reference(gradients: Tensor, alpha: float) -> None:
     assert bool(step.used_min_norm) == bool(gradients.any() and not projected.any())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes)
 def test_shares_kept_equal_the_sines_of_conflicting_tasks(gradients: Tensor) -> None:
     result = coefficients_of(gradients)
     unit = unit_rows(gradients)
     expected = torch.where((unit @ unit.T < 0).any(dim=1), sines(gradients), unit.norm(dim=1))
-    torch.testing.assert_close(result.shares_kept, expected, rtol=rounding(gradients), atol=0)
+    torch.testing.assert_close(
+        result.shares_kept, expected, rtol=relative_tolerance(gradients), atol=0
+    )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes)
 def test_contributions_equal_the_products_with_the_summed_projections(gradients: Tensor) -> None:
     unit = unit_rows(gradients)  # of one length, the literal formula is accurate
@@ -168,7 +178,9 @@ def test_contributions_equal_the_products_with_the_summed_projections(gradients:
     _, _, projected = gradops_reference(unit, alpha=0.0, zero_sine_squared=limit)
     result = gradops_coefficients(gram_matrix(unit), alpha=0.0, zero_sine_squared=limit)
     literal = unit @ projected.sum(dim=0)
-    torch.testing.assert_close(result.contributions, literal, rtol=rounding(gradients), atol=1e-6)
+    torch.testing.assert_close(
+        result.contributions, literal, rtol=relative_tolerance(gradients), atol=1e-6
+    )
 
 
 def test_contributions_are_accurate_over_eight_decades_of_norms() -> None:
@@ -193,30 +205,30 @@ def test_two_tasks_with_equal_weights_equal_summed_pcgrad() -> None:
 # --- order, scale, sums
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha, data=st.data())
 def test_order_of_tasks_does_not_matter(gradients: Tensor, alpha: float, data: Any) -> None:
     order = data.draw(st.permutations(range(len(gradients))))
     step, permuted = gradops(gradients, alpha=alpha), gradops(gradients[order], alpha=alpha)
-    error = rounding(gradients) * (1 + abs(alpha))
+    error = relative_tolerance(gradients) * (1 + abs(alpha))
     assert (permuted.update - step.update).norm() <= error * step.update.norm()
     if not step.used_min_norm:
         torch.testing.assert_close(permuted.weights, step.weights[order], rtol=error, atol=1e-12)
     assert torch.equal(permuted.conflicts, step.conflicts[order][:, order])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha, exponent=st.integers(-20, 20))
 def test_scaled_gradients_give_the_scaled_update(
     gradients: Tensor, alpha: float, exponent: int
 ) -> None:
     step, scaled = gradops(gradients, alpha=alpha), gradops(2.0**exponent * gradients, alpha=alpha)
-    error = rounding(gradients) * (1 + abs(alpha))
+    error = relative_tolerance(gradients) * (1 + abs(alpha))
     assert (scaled.update / 2.0**exponent - step.update).norm() <= error * step.update.norm()
     torch.testing.assert_close(scaled.weights, step.weights, rtol=error, atol=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 def test_weights_are_finite_with_mean_one_over_the_tasks_kept(
     gradients: Tensor, alpha: float
@@ -241,7 +253,7 @@ def test_norm_of_the_update_follows_from_the_gram() -> None:
 # --- tasks without a gradient, gradients that are not finite
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=float64_sets, alpha=any_alpha, place=st.integers(0, 8))
 def test_task_without_a_gradient_is_left_out(gradients: Tensor, alpha: float, place: int) -> None:
     alone = gradops_coefficients(gram_matrix(gradients), alpha=alpha, zero_sine_squared=1e-13)

@@ -19,7 +19,7 @@ def test_min_norm_of_a_hand_checked_pair() -> None:
     torch.testing.assert_close(min_norm(gram), torch.tensor([0.75, 0.25], dtype=torch.float64))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=float64_sets)
 def test_weights_are_a_convex_combination(gradients: Tensor) -> None:
     weights = min_norm(gram_matrix(gradients))
@@ -28,7 +28,7 @@ def test_weights_are_a_convex_combination(gradients: Tensor) -> None:
     assert not weights[~gradients.any(dim=1)].any()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=float64_sets)
 def test_no_gradient_reaches_below_the_point_found(gradients: Tensor) -> None:
     # The optimality condition of the hull: p . g_i >= p . p for each of its corners.
@@ -38,7 +38,7 @@ def test_no_gradient_reaches_below_the_point_found(gradients: Tensor) -> None:
     assert (shortfall <= 1e-8 * gradients.norm(dim=1))[corners].all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=gradient_sets(torch.float64, max_tasks=6))
 def test_point_equals_the_best_over_all_sets_of_tasks(gradients: Tensor) -> None:
     found = min_norm(gram_matrix(gradients)) @ gradients

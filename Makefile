@@ -1,0 +1,42 @@
+# make train   set up and run the demo: synthetic clicks, two Ray Train workers, GradOPS
+# make test    set up and run all checks and tests
+# make clean   remove what the two made (the runs too)
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p && break; done)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV := .venv
+INSTALLED := $(VENV)/installed
+DEMO_ROWS ?= 300000
+
+.PHONY: setup train test lint clean
+
+setup: $(INSTALLED)
+
+# torch comes first and alone: its CPU build lies on an index of its own, and pip would ask every
+# index about every package.
+$(INSTALLED): docker/cpu.lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Python %d.%d: recsys_mtl needs 3.11 or 3.12; name one with make PYTHON=..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
+		"$$(grep '^torch==' docker/cpu.lock.txt)"
+	$(VENV)/bin/pip install --quiet --no-deps -r docker/cpu.lock.txt
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+train: $(INSTALLED) data/demo/truth.json
+	$(VENV)/bin/recsys-mtl train pipelines/runs/demo.yaml
+
+data/demo/truth.json: pipelines/synthetic_clicks.py | $(INSTALLED)
+	$(VENV)/bin/python -m pipelines.synthetic_clicks --out data/demo --rows $(DEMO_ROWS) --seed 1
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(VENV)/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) data/demo runs/demo

@@ -1,0 +1,129 @@
+"""N workers train what one worker trains: losses, weights and parameters."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("train_steps.py")
+STEPS = 20
+RUN = """
+run: {{name: equivalence, seed: 3}}
+data:
+  train: {folder}
+  eval: {folder}
+  lanes: 4
+  features:
+    user: {{kind: id, rows: 40, embedding_dim: 8}}
+    items: {{kind: id, rows: 60, embedding_dim: 16, pooling: mean}}
+    last_item: {{kind: id, table: items}}
+    shop: {{kind: id, rows: 30, embedding_dim: 4}}
+    price: {{kind: dense, transform: log1p}}
+  labels: {{purchase: purchase, cart: cart, wish: wish}}
+model: {{bottom_hidden_sizes: [32, 16], dropout: 0.2, head_hidden_sizes: [8]}}
+method: {{kind: gradops, alpha: -1.0}}
+optimizer:
+  dense: {{kind: sgd, learning_rate: 0.5}}
+  tables: {{kind: sgd, learning_rate: 0.5}}
+training: {{global_batch_size: 32, max_steps: 20, warm_up_steps: 5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 517 rows in uneven row groups: 17 steps an epoch, the last one short.
+
+    Purchase and wish pull against each other, and a third of the wishes is not known.
+    """
+    folder = tmp_path_factory.mktemp("log")
+    seed = int(np.random.SeedSequence().entropy % 2**32)
+    print(f"seed of the log: {seed}")
+    rng = np.random.default_rng(seed)
+    rows = 517
+    user = rng.integers(0, 60, rows)
+    lists = [rng.integers(0, 90, rng.integers(0, 5)).tolist() for _ in range(rows)]
+    taste = np.sin(user)
+    table = pa.table(
+        {
+            "user": pa.array(user, mask=rng.random(rows) < 0.1),
+            "items": pa.array([None if rng.random() < 0.1 else x for x in lists]),
+            "last_item": rng.integers(0, 90, rows),
+            "shop": [f"shop {i}" for i in rng.integers(0, 25, rows)],
+            "price": rng.lognormal(3, 1, rows),
+            "purchase": (taste + rng.normal(size=rows) > 0.5).astype(np.int8),
+            "cart": (rng.random(rows) < 0.3).astype(np.int8),
+            "wish": pa.array(
+                (-taste + rng.normal(size=rows) > 0.5).astype(np.int8), mask=rng.random(rows) < 0.3
+            ),
+        }
+    )
+    pq.write_table(table.slice(0, 300), folder / "a.parquet", row_group_size=70)
+    pq.write_table(table.slice(300), folder / "b.parquet", row_group_size=45)
+    path = folder / "run.yaml"
+    path.write_text(RUN.format(folder=folder))
+    return path
+
+
+VARIANTS = {
+    "sgd": [],
+    "adagrad, column-wise, clipped": [
+        "optimizer.tables.kind=adagrad",
+        "optimizer.tables.learning_rate=0.05",
+        "data.features.items.sharding=column_wise",
+        "training.gradient_clip_norm=0.05",
+    ],
+    "uniform": ["method={kind: uniform}"],
+    "still": ["optimizer.dense.learning_rate=1e-30", "optimizer.tables.learning_rate=1e-30"],
+}
+Outcome = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def outcomes(run_yaml: Path) -> dict[int, dict[str, Outcome]]:
+    """World size to variant to what came of it."""
+    found = {}
+    for world_size in (1, 2, 4):
+        out = run_yaml.with_name(f"out_{world_size}.pt")
+        arguments = (run_yaml, world_size, STEPS, out, json.dumps(VARIANTS))
+        command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+        subprocess.run(command, check=True, timeout=400)
+        found[world_size] = torch.load(out)
+    return found
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("variant", ["sgd", "adagrad, column-wise, clipped", "uniform"])
+def test_several_workers_train_what_one_trains(
+    outcomes: dict[int, dict[str, Outcome]], variant: str, world_size: int
+) -> None:
+    one, many = outcomes[1][variant], outcomes[world_size][variant]
+    assert one["losses"].shape == (STEPS, 3)
+    for name in ("losses", "weights", "shared", "private"):
+        torch.testing.assert_close(many[name], one[name], rtol=1e-5, atol=1e-5)
+    assert many["tables"].keys() == one["tables"].keys()
+    for name, table in one["tables"].items():
+        torch.testing.assert_close(many["tables"][name], table, rtol=1e-5, atol=1e-5)
+
+
+def test_the_tasks_of_the_compared_runs_conflict(
+    outcomes: dict[int, dict[str, Outcome]],
+) -> None:
+    assert outcomes[1]["sgd"]["conflicts"].sum() >= 3
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_training_moves_every_part_of_the_model(
+    outcomes: dict[int, dict[str, Outcome]], world_size: int
+) -> None:
+    still, moved = (outcomes[world_size][variant] for variant in ("still", "sgd"))
+    for name in ("shared", "private"):
+        assert (moved[name] - still[name]).abs().max() > 1e-3
+    for name, table in still["tables"].items():
+        assert (moved["tables"][name] - table).abs().max() > 1e-3, name

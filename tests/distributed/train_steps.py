@@ -1,0 +1,117 @@
+"""Train a run's first steps on gloo workers without Ray, and save what came of it.
+
+    python tests/distributed/train_steps.py RUN.yaml WORKERS STEPS OUT.pt VARIANTS
+
+VARIANTS is a JSON object, name to overrides (`a.b=value`) of RUN.yaml. OUT.pt holds, for each
+variant, losses and weights of each step [steps, T], and at the end the bottom, the heads and every
+table whole. Several variants share the processes, whose imports take longer than their steps.
+"""
+
+import argparse
+import json
+import os
+import socket
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from recsys_mtl.config import RunConfig
+from recsys_mtl.config_file import load_config
+from recsys_mtl.data.manifest import read_manifest
+from recsys_mtl.data.stream import BatchStream
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.train import Worker, build, train_step
+
+
+def run_worker(
+    rank: int, world_size: int, port: int, configs: dict[str, RunConfig], steps: int, out: str
+) -> None:
+    """One worker: all variants, one after the other, and on rank 0 the file."""
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(world_size),
+    }
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    context = WorkerContext(rank, world_size, world_size, torch.device("cpu"))
+    results = {name: train(config, context, steps) for name, config in configs.items()}
+    if rank == 0:
+        torch.save(results, out)
+    dist.destroy_process_group()
+
+
+def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, Any]:
+    """What one variant comes to."""
+    manifest = read_manifest(config.data.train, config.data)
+    worker = build(config, context, manifest)
+    losses, weights, conflicts = [], [], []
+    stream = BatchStream(
+        manifest,
+        worker.plan,
+        config.data,
+        rank=context.rank,
+        world_size=context.world_size,
+        first_step=0,
+        last_step=steps,
+    )
+    with stream as batches:
+        for batch in batches:
+            record, _ = train_step(worker, batch, PhaseClock())
+            losses.append(record.losses)
+            weights.append(record.method.weights)
+            conflicts.append(record.method.conflicts.any())
+    return {
+        "losses": torch.stack(losses),
+        "weights": torch.stack(weights),
+        "conflicts": torch.stack(conflicts),
+        "shared": worker.shared.vector,
+        "private": worker.private.vector,
+        "tables": whole_tables(worker),
+    }
+
+
+def whole_tables(worker: Worker) -> dict[str, torch.Tensor]:
+    """Every table put together from its shards, on rank 0."""
+    assert worker.tables is not None
+    mine: list[Any] = [
+        (name, shard.metadata.shard_offsets, shard.tensor.detach().clone(), tensor.size())
+        for name, tensor in worker.tables.state()["rows"].items()
+        for shard in tensor.local_shards()
+    ]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, mine)
+    tables: dict[str, torch.Tensor] = {}
+    for name, (row, column), values, size in (shard for part in gathered for shard in part):
+        whole = tables.setdefault(name, torch.full(tuple(size), torch.nan))
+        whole[row : row + values.shape[0], column : column + values.shape[1]] = values
+    return tables
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run_yaml")
+    parser.add_argument("world_size", type=int)
+    parser.add_argument("steps", type=int)
+    parser.add_argument("out")
+    parser.add_argument("variants", type=json.loads)
+    options = parser.parse_args()
+    configs = {
+        name: load_config(options.run_yaml, tuple(overrides))
+        for name, overrides in options.variants.items()
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = (options.world_size, port, configs, options.steps, options.out)
+    mp.spawn(run_worker, args=arguments, nprocs=options.world_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The configuration's own rules: combinations, changes that end a run, and its YAML."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_mtl.config import ConfigError, RunConfig, Section
+from recsys_mtl.config_file import load_config
+from tests.unit.run_files import SMALLEST, write_run
+
+
+@pytest.fixture
+def run_yaml(tmp_path: Path) -> Path:
+    return write_run(tmp_path)
+
+
+def test_the_tree_cannot_be_changed(run_yaml: Path) -> None:
+    config = load_config(run_yaml)
+    with pytest.raises(ValueError, match="frozen"):
+        config.run.seed = 3  # type: ignore[misc]
+
+
+@given(lanes=st.integers(1, 40), workers=st.integers(1, 40), rows=st.integers(1, 500))
+def test_workers_divide_the_lanes_and_lanes_the_batch(lanes: int, workers: int, rows: int) -> None:
+    tree = yaml.safe_load(SMALLEST)
+    tree["data"]["lanes"], tree["cluster"] = lanes, {"num_workers": workers}
+    tree["training"]["global_batch_size"] = rows
+    if lanes % workers == rows % lanes == 0:
+        RunConfig.model_validate(tree)
+        return
+    with pytest.raises(ValueError, match=r"data\.lanes") as caught:
+        RunConfig.model_validate(tree)
+    # Following the advice mends it.
+    if lanes % workers:
+        advice = re.search(r"allowed: ([\d, ]+), or", str(caught.value))
+        assert advice is not None
+        for workers_advised in map(int, advice[1].split(", ")):
+            assert lanes % workers_advised == 0
+    else:
+        advice = re.search(r"nearest that fits is (\d+)", str(caught.value))
+        assert advice is not None
+        assert int(advice[1]) % lanes == 0 < int(advice[1])
+        fitting = range(lanes, rows + 2 * lanes, lanes)
+        assert abs(int(advice[1]) - rows) == min(abs(fit - rows) for fit in fitting)
+
+
+@pytest.mark.parametrize("tables", ["adagrad", "sgd"])
+def test_column_wise_goes_with_optimizers_that_treat_columns_alone(
+    run_yaml: Path, tables: str
+) -> None:
+    load_config(
+        run_yaml, ("data.features.item.sharding=column_wise", f"optimizer.tables.kind={tables}")
+    )
+
+
+def test_row_wise_is_refused_on_the_cpu_alone(run_yaml: Path) -> None:
+    row_wise = "data.features.item.sharding=row_wise"
+    with pytest.raises(
+        ConfigError, match=r"item\.sharding is row_wise, which TorchRec has on CUDA"
+    ):
+        load_config(run_yaml, (row_wise, "cluster.device=cpu"))
+    for device in ("auto", "cuda"):
+        load_config(run_yaml, (row_wise, f"cluster.device={device}"))
+
+
+def changes(path: Path, *overrides: str) -> list[str]:
+    return load_config(path, overrides).changes_since(load_config(path))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run.storage_path=s3://other",
+        "data.train=elsewhere",
+        "data.eval=elsewhere",
+        "data.prefetch_batches=9",
+        "data.on_error=skip",
+        "training.epochs=5",
+        "training.max_steps=5",
+        "training.log_interval_steps=5",
+        "training.checkpoint_interval_steps=null",
+        "training.evaluation_interval_steps=5",
+        "cluster.num_workers=4",
+        "cluster.device=cuda",
+        "metrics.port=9000",
+    ],
+)
+def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> None:
+    assert changes(run_yaml, override) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("run.seed=1", ["run.seed: 0 -> 1"]),
+        ("run.name=other", ["run.name: 'demo' -> 'other'"]),
+        ("data.lanes=16", ["data.lanes: 8 -> 16"]),
+        ("data.shuffle_window_row_groups=1", ["data.shuffle_window_row_groups: 2 -> 1"]),
+        ("data.labels.cart=basket", ["data.labels.cart: 'cart' -> 'basket'"]),
+        ("data.features.item.rows=7", ["data.features.item.rows: 100 -> 7"]),
+        ("model.dropout=0.5", ["model.dropout: 0.0 -> 0.5"]),
+        ("model.head_hidden_sizes=[4]", ["model.head_hidden_sizes: [] -> [4]"]),
+        (
+            "method={kind: uniform}",
+            ["method.alpha: 0.0 -> None", "method.kind: 'gradops' -> 'uniform'"],
+        ),
+        ("optimizer.tables.kind=sgd", ["optimizer.tables.kind: 'rowwise_adagrad' -> 'sgd'"]),
+        ("training.global_batch_size=8", ["training.global_batch_size: 64 -> 8"]),
+        ("training.gradient_clip_norm=1.0", ["training.gradient_clip_norm: None -> 1.0"]),
+    ],
+)
+def test_a_run_cannot_go_on_with_this_changed(
+    run_yaml: Path, override: str, told: list[str]
+) -> None:
+    assert changes(run_yaml, override) == told
+
+
+def test_a_new_feature_and_a_new_order_are_changes(run_yaml: Path, tmp_path: Path) -> None:
+    added = changes(run_yaml, "data.features.extra={kind: dense}")
+    assert added[0] == "data.features: ['item', 'price'] -> ['item', 'price', 'extra']"
+    assert "data.features.extra.kind: None -> 'dense'" in added
+    tree = yaml.safe_load(SMALLEST)
+    for key in ("features", "labels"):
+        tree["data"][key] = dict(reversed(tree["data"][key].items()))
+    turned = tmp_path / "turned.yaml"
+    turned.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    assert load_config(turned).changes_since(load_config(run_yaml)) == [
+        "data.features: ['item', 'price'] -> ['price', 'item']",
+        "data.labels: ['purchase', 'cart'] -> ['cart', 'purchase']",
+    ]
+
+
+def test_the_resolved_tree_reads_back_as_itself(run_yaml: Path, tmp_path: Path) -> None:
+    config = load_config(
+        run_yaml, ("optimizer.tables.epsilon=1e-12", "model.head_hidden_sizes=[4]")
+    )
+    written = tmp_path / "resolved.yaml"
+    written.write_text(config.to_yaml(), encoding="utf-8")
+    again = load_config(written)
+    assert again == config
+    assert list(again.data.features) == list(config.data.features)
+    assert again.changes_since(config) == []
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ["1e5", "12", "on", "null", "~", "2024-01-01", "1:30", "0x1f", "", " a", "é", "- a", "{a}", "#"]
+)
+
+
+@given(
+    train=TEXTS,
+    column=TEXTS,
+    rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    alpha=st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_any_text_and_number_reads_back_as_itself(
+    tmp_path_factory: pytest.TempPathFactory, train: str, column: str, rate: float, alpha: float
+) -> None:
+    tree = yaml.safe_load(SMALLEST)
+    tree["data"]["train"] = train
+    tree["data"]["features"]["price"]["column"] = f"x{column}"
+    tree["data"]["labels"]["purchase"] = f"y{column}"
+    tree["optimizer"] = {"tables": {"learning_rate": rate}}
+    tree["method"]["alpha"] = alpha
+    config = RunConfig.model_validate(tree)
+    path = tmp_path_factory.mktemp("run") / "run.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def sections(kind: type[Section]) -> Iterator[type[Section]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from sections(child)
+
+
+def test_every_section_and_field_is_described() -> None:
+    found = list(sections(Section))
+    assert RunConfig in found
+    for section in found:
+        assert section.__doc__, section
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_every_path_that_may_change_exists(run_yaml: Path) -> None:
+    tree: Any = load_config(run_yaml).model_dump()
+    for path in RunConfig.MAY_CHANGE:
+        place = tree
+        for key in path.split("."):
+            assert key in place, path
+            place = place[key]

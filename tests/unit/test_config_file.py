@@ -1,0 +1,261 @@
+"""What a run's YAML file may say, and how everything else is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from recsys_mtl.config import ConfigError
+from recsys_mtl.config_file import load_config
+from tests.unit.run_files import SMALLEST, write_run
+
+
+@pytest.fixture
+def run_yaml(tmp_path: Path) -> Path:
+    return write_run(tmp_path)
+
+
+def refusal(path: Path, *overrides: str) -> list[str]:
+    """The lines of the refusal, without the file's name."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value).removeprefix(f"{path}: ").split("\n  ")
+
+
+def test_the_smallest_file_gets_the_documented_defaults(run_yaml: Path) -> None:
+    config = load_config(run_yaml)
+    assert config.task_names == ("purchase", "cart")
+    assert (config.data.lanes, config.cluster.num_workers) == (8, 1)
+    assert config.data.on_error == "fail"
+    assert config.optimizer.dense.kind == "adam"
+    assert config.optimizer.tables.kind == "rowwise_adagrad"
+
+
+def test_overrides_set_values_anywhere_in_the_tree(run_yaml: Path) -> None:
+    config = load_config(
+        run_yaml,
+        (
+            "optimizer.tables.learning_rate=1e-3",
+            "model.head_hidden_sizes=[8, 4]",
+            "data.features.city={kind: id, table: item}",
+            "training.checkpoint_interval_steps=null",
+            "run.name=2024-01-01",
+        ),
+    )
+    assert config.optimizer.tables.learning_rate == 0.001
+    assert config.model.head_hidden_sizes == (8, 4)
+    assert list(config.data.features) == ["item", "price", "city"]
+    assert config.training.checkpoint_interval_steps is None
+    assert config.run.name == "2024-01-01"
+
+
+def test_an_override_may_hold_an_equals_sign(run_yaml: Path) -> None:
+    assert load_config(run_yaml, ("data.train=s3://a/day=1",)).data.train == "s3://a/day=1"
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001", "1.0e-3", "+1e-3"])
+def test_a_number_may_be_written_with_an_exponent(run_yaml: Path, text: str) -> None:
+    config = load_config(run_yaml, (f"optimizer.tables.learning_rate={text}",))
+    assert config.optimizer.tables.learning_rate == 0.001
+
+
+KEYS_OF_RUN = "allowed: name, storage_path, seed"
+REFUSALS = [
+    ("run.name=a/b", "run.name: 'a/b' cannot be a name; allowed: letters, digits, '.', '_'"),
+    ("run.name=", "run.name: must be a valid string (found None)"),
+    ("run.name=12", "run.name: must be a valid string (found 12)"),
+    ("run.seed=-1", "run.seed: must be greater than or equal to 0 (found -1)"),
+    ("run.seed=true", "run.seed: must be a valid integer (found True)"),
+    ("run.seeed=1", f"run.seeed: unknown key (value 1); did you mean seed? {KEYS_OF_RUN}"),
+    ("run.colour=1", f"run.colour: unknown key (value 1); {KEYS_OF_RUN}"),
+    ("run=5", f"run: must hold keys (found 5); {KEYS_OF_RUN}"),
+    ("run=", f"run: must hold keys (found None); {KEYS_OF_RUN}"),
+    ("trainin.epochs=3", "trainin: unknown key (value {'epochs': 3}); did you mean training? "),
+    ("training.epochs=1.5", "training.epochs: must be a valid integer (found 1.5)"),
+    ("training.epochs='3'", "training.epochs: must be a valid integer (found '3')"),
+    ("training={}", "training.global_batch_size: is missing; add it"),
+    (
+        "optimizer.tables.learning_rate='0.1'",
+        "optimizer.tables.learning_rate: must be a valid number (found '0.1')",
+    ),
+    (
+        "optimizer.tables.learning_rate=.nan",
+        "optimizer.tables.learning_rate: must be a finite number (found nan)",
+    ),
+    (
+        "optimizer.tables.learning_rate=0",
+        "optimizer.tables.learning_rate: must be greater than 0 (found 0)",
+    ),
+    (
+        "optimizer.tables.kind=adam",
+        "optimizer.tables.kind: must be 'rowwise_adagrad', 'adagrad' or 'sgd' (found 'adam')",
+    ),
+    ("optimizer.dense.kind=adamw", "optimizer.dense.kind: unknown 'adamw'; allowed: adam, sgd"),
+    (
+        "optimizer.dense={kind: sgd, learning_rate: 1, beta1: 0.5}",
+        "optimizer.dense.beta1: unknown key (value 0.5); allowed: kind, learning_rate",
+    ),
+    ("model.dropout=1", "model.dropout: must be less than 1 (found 1)"),
+    ("model.bottom_hidden_sizes=[]", "model.bottom_hidden_sizes: must not be empty (found [])"),
+    ("model.bottom_hidden_sizes=5", "model.bottom_hidden_sizes: must be a list (found 5)"),
+    (
+        "model.bottom_hidden_sizes=[0]",
+        "model.bottom_hidden_sizes.0: must be greater than or equal to 1 (found 0)",
+    ),
+    (
+        "method=gradops",
+        "method: must hold keys (found 'gradops'); allowed: kind (one of uniform, gradops) and ",
+    ),
+    ("method={alpha: 1}", "method: needs the key kind, one of uniform, gradops (found {'alpha'"),
+    ("method.kind=pcgrad", "method.kind: unknown 'pcgrad'; allowed: uniform, gradops"),
+    ("method.alfa=1", "method.alfa: unknown key (value 1); did you mean alpha? allowed: kind, "),
+    ("metrics.port=70000", "metrics.port: must be less than or equal to 65535 (found 70000)"),
+    ("data.on_error=ignore", "data.on_error: must be 'fail' or 'skip' (found 'ignore')"),
+    ("data.features={}", "data.features: must not be empty (found {})"),
+    ("data.features=[a]", "data.features: must hold keys (found ['a']); allowed: a name and "),
+    ("data.labels={}", "data.labels: must not be empty (found {})"),
+    ("data.labels.a-b=x", "data.labels.a-b: 'a-b' cannot be a name; allowed: letters, digits and"),
+    ("data.features.1a={kind: dense}", "data.features.1a: '1a' cannot be a name; allowed: "),
+    ("data.features.x={kind: dens}", "data.features.x.kind: unknown 'dens'; allowed: id, dense"),
+    ("data.features.item.embedding_dim=6", "data.features.item.embedding_dim: must be a multiple"),
+    (
+        "data.features.item.row=6",
+        "data.features.item.row: unknown key (value 6); did you mean rows",
+    ),
+    ("data.features.x={kind: id}", "data.features.x: needs `rows` and `embedding_dim`, or the "),
+    (
+        "data.features.x={kind: id, table: item, rows: 3}",
+        "data.features.x: `table` shares another feature's table, so `rows`, `embedding_dim` and",
+    ),
+    (
+        "data.features.x={kind: id, table: nope}",
+        "data.features.x.table is 'nope', which has no table of its own; allowed: item",
+    ),
+    ("data.features.x={kind: id, table: x}", "data.features.x.table is 'x', which has no table"),
+    ("data.features.x={kind: id, table: price}", "data.features.x.table is 'price', which has no"),
+    (
+        "data.features.buy={kind: dense}",
+        "data.features.buy reads column 'buy', the label of task 'purchase'; a feature must not",
+    ),
+    ("data.features.price.column=cart", "data.features.price reads column 'cart', the label of"),
+    ("data.labels.wish=buy", "data.labels: two tasks name the same column; give each its own"),
+    (
+        "cluster.num_workers=3",
+        "cluster.num_workers is 3, which does not divide data.lanes (8); allowed: 1, 2, 4, 8, or",
+    ),
+    (
+        "training.global_batch_size=61",
+        "training.global_batch_size is 61, which data.lanes (8) does not divide; the nearest that "
+        "fits is 64",
+    ),
+    (
+        "data.features.item.sharding=column_wise",
+        "data.features.item.sharding is column_wise, where rowwise_adagrad would keep one state "
+        "per column shard",
+    ),
+    ("run.name=!!set {a}", "holds a value that is no text, number or list: Object of type set"),
+    ("run.name", "--set run.name: write it as a.b=value"),
+    ("=3", "--set =3: write it as a.b=value"),
+    ("run.name.x=3", "--set run.name.x=3: run.name is 'demo', which holds no keys"),
+    ("run.seed=[1", "--set run.seed=[1: the value is not YAML: while parsing a flow sequence"),
+    (
+        "run={seed: 1, seed: 2}",
+        "--set run={seed: 1, seed: 2}: the value is not YAML: the key 'seed'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), REFUSALS, ids=[o for o, _ in REFUSALS])
+def test_a_wrong_value_is_refused_in_one_sentence_with_its_path(
+    run_yaml: Path, override: str, expected: str
+) -> None:
+    lines = refusal(run_yaml, override)
+    assert len(lines) == 1
+    assert lines[0].startswith(expected)
+
+
+def test_every_error_of_a_file_is_told_at_once(run_yaml: Path) -> None:
+    lines = refusal(run_yaml, "run.seed=-1", "model.dropout=2", "trainin=1")
+    assert [line.partition(":")[0] for line in lines] == ["run.seed", "model.dropout", "trainin"]
+
+
+def test_a_long_value_is_cut_in_the_message(run_yaml: Path) -> None:
+    (line,) = refusal(run_yaml, f"run={'x' * 1000}")
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "is empty or no mapping; it needs the keys run, data, model, method, optimizer, "),
+        ("[1]", "is empty or no mapping; it needs the keys run"),
+        (SMALLEST + "run: {name: x}\n", "is not valid YAML: the key 'run' stands twice; keep one"),
+        (SMALLEST.replace("demo}", "demo, name: x}"), "is not valid YAML: the key 'name' stands"),
+        (SMALLEST + "on: 3\n", "is not valid YAML: the key 'on' is read as bool; put it in quotes"),
+        (SMALLEST + "1: 3\n", "is not valid YAML: the key '1' is read as int; put it in quotes"),
+        (SMALLEST + "? [a, b]\n: 3\n", "is not valid YAML: while constructing a mapping"),
+        (SMALLEST + "\ta: 3\n", "is not valid YAML: while scanning"),
+        (SMALLEST + "x: *nope\n", "is not valid YAML: found undefined alias 'nope' at line "),
+        (SMALLEST + "---\na: 1\n", "is not valid YAML: expected a single document"),
+        (SMALLEST + "x: &x [*x]\n", "holds a value that is no text, number or list: Circular"),
+        (SMALLEST + "x: !!python/object:os.system {}\n", "is not valid YAML: could not determine"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = write_run(tmp_path, text)
+    (line,) = refusal(path)
+    assert line.startswith(expected)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("run: {name: é}".encode("latin-1"))
+    for path in (tmp_path / "none.yaml", tmp_path, latin):
+        (line,) = refusal(path)
+        assert line.startswith("cannot be read (")
+        assert line.endswith("give the path of a run's YAML")
+
+
+def test_missing_sections_are_named(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "run: {name: demo}")
+    assert refusal(path) == [f"{key}: is missing; add it" for key in ("data", "method", "training")]
+
+
+ANCHORS = """\
+run: {name: demo}
+data:
+  train: a
+  eval: b
+  features:
+    base: &base {kind: id, rows: 10, embedding_dim: 4}
+    nested: &nested {<<: *base, rows: 20}
+    same: *base
+    both: {<<: *nested, embedding_dim: 8}
+  labels: {purchase: buy}
+method: {kind: gradops}
+training: {global_batch_size: 64}
+"""
+
+
+def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
+    path = write_run(tmp_path, ANCHORS)
+    sizes = {n: (f.rows, f.embedding_dim) for n, f in load_config(path).data.id_features()}
+    assert sizes == {"base": (10, 4), "nested": (20, 4), "same": (10, 4), "both": (20, 8)}
+
+
+def test_a_merge_into_a_mapping_above_makes_no_duplicate_key(tmp_path: Path) -> None:
+    # A mapping with a merged and then repeated key is itself merged higher up in the tree.
+    deep = "price: &deep {<<: &dense {kind: dense}, kind: dense}"
+    text = SMALLEST.replace("price: {kind: dense}", deep)
+    text = text.replace("method: {kind", "method: {<<: *deep, kind")
+    assert load_config(write_run(tmp_path, text)).method.kind == "gradops"
+
+
+def test_an_override_changes_no_alias_of_its_mapping(tmp_path: Path) -> None:
+    path = write_run(tmp_path, ANCHORS)
+    config = load_config(path, ("data.features.same.rows=30",))
+    assert {n: f.rows for n, f in config.data.id_features()} == {
+        "base": 10,
+        "nested": 20,
+        "same": 30,
+        "both": 20,
+    }
