@@ -190,7 +190,7 @@ def build_click_log(
 
     Args:
         memory_limit: Of DuckDB's buffers, such as "4GB"; the process needs some more.
-        temp_dir: Holds buckets and what spills, about as large as the CSV; inside `out` when None.
+        temp_dir: Holds buckets and what spills, up to five times the CSV; inside `out` when None.
 
     Returns:
         The content of summary.json.
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--memory-limit", default="4GB", help="of DuckDB's buffers (%(default)s)")
     parser.add_argument(
-        "--temp-dir", type=Path, help="for files about as large as the CSV; default: inside --out"
+        "--temp-dir", type=Path, help="for up to five times the CSV; default: inside --out"
     )
     options = parser.parse_args(arguments)
     try:

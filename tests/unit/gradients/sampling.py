@@ -29,7 +29,7 @@ def gradient_sets(draw: st.DrawFn, dtype: torch.dtype, max_tasks: int = 8) -> Te
 
     def fresh() -> Tensor:
         vector = torch.randn(rank, generator=generator, dtype=torch.float64) @ subspace
-        return vector / vector.norm()
+        return vector.div(vector.norm())
 
     rows = [fresh()]
     for kind in draw(st.lists(kinds, min_size=num_tasks - 1, max_size=num_tasks - 1)):

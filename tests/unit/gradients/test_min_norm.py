@@ -10,8 +10,8 @@ float64_sets = gradient_sets(torch.float64)
 
 
 def smallest_norm(gradients: Tensor) -> Tensor:
-    norms = gradients.norm(dim=1)
-    return norms[norms > 0].min()
+    norms = torch.linalg.vector_norm(gradients, dim=1)
+    return norms[norms > 0].amin()
 
 
 def test_min_norm_of_a_hand_checked_pair() -> None:

@@ -92,6 +92,15 @@ def test_a_second_run_replaces_the_parts_of_the_first(
     ]
 
 
+def test_no_part_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taobao_clicks, "EVENTS_PER_BUCKET", 1)
+    users_of_train = [(user, 100, 10, "pv", at(3)) for user in range(20)]
+    clicks_of(tmp_path, [*users_of_train, (99, 100, 10, "pv", at(8))])
+    parts = list((tmp_path / "out").rglob("*.parquet"))
+    assert len(parts) > 2
+    assert all(pq.read_metadata(part).num_rows for part in parts)
+
+
 def test_a_run_that_fails_late_leaves_the_earlier_log_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
