@@ -121,7 +121,7 @@ def _start_ray(config: RunConfig) -> None:
     wanted = cluster.num_workers * cluster.cpus_per_worker
     if address:
         try:
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, RayError, RuntimeError) as error:
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one with `ray "

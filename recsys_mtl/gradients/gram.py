@@ -71,15 +71,13 @@ def correlations(gram: Tensor) -> tuple[Tensor, Tensor]:
         gram: [T, T] float64, finite.
 
     Returns:
-        norms [T], and correlations [T, T] with an exact 1 on the diagonal; a zero gradient has
-        zeros in its row and column, the diagonal included.
+        norms [T], and correlations [T, T] with 1 on the diagonal; a zero gradient has zeros in
+        its row and column, the diagonal included.
     """
     norms = gram.diagonal().sqrt()
     present = norms > 0
     divisors = torch.where(present, norms, 1.0)
     scaled = gram / torch.outer(divisors, divisors)
-    identity = torch.eye(len(norms), dtype=torch.bool, device=gram.device)
-    scaled = torch.where(identity, 1.0, scaled)
     return norms, torch.where(torch.outer(present, present), scaled, 0.0)
 
 

@@ -59,19 +59,15 @@ def _nonnegative_least_squares(normal_matrix: Tensor, target: Tensor) -> Tensor:
         system = torch.where(torch.outer(in_use, in_use), normal_matrix, identity)
         solved, _ = torch.linalg.solve_ex(system, torch.where(in_use[:, None], right_sides, 0.0))
         goal, regression = solved[:, 0], solved[:, 1:]
-
-        blocking = in_use & (goal <= 0)
-        # The clamp turns 0 / 0 into 0: a task just taken in whose goal rounds to 0 leaves again.
-        distance = (solution - goal).clamp_min(torch.finfo(torch.float64).tiny)
-        steps = torch.where(blocking, solution / distance, torch.inf)
+        blocking = in_use & (goal < 0)
+        steps = torch.where(blocking, solution / (solution - goal), torch.inf)
         step = steps.amin().clamp_max(1.0)
         leaving = blocking & (steps <= step)
         solution = torch.where(leaving, 0.0, torch.lerp(solution, goal, step)).clamp_min(0.0)
 
         gain = _gain(normal_matrix, target, goal, regression)
-        gain = torch.where(in_use | blocking.any(), 0.0, gain)
-        entering = (tasks == gain.argmax()) & (gain > 0)  # indexing by argmax would wait
-        in_use = (in_use & ~leaving) | entering
+        best = (tasks == gain.argmax()) & (gain > 0)  # indexing by argmax would wait
+        in_use = (in_use & ~leaving) | (best & ~blocking.any())
     return solution
 
 

@@ -116,6 +116,14 @@ def test_sine_within_the_limit_counts_as_dependent(zero_sine_squared: float, kep
     assert bool(result.used_min_norm) != kept
 
 
+def test_gradient_within_the_limit_of_a_span_adds_nothing_to_it() -> None:
+    first = torch.tensor([1.0, 0.0, 0.0])
+    beside_first = torch.tensor([1.0, 5e-5, 0.0])  # sine^2 = 2.5e-9, the limit is 1e-8
+    gradients = torch.stack([first, beside_first, torch.tensor([-1.0, 1.0, 1.0])])
+    update, *_ = gradops_reference(gradients, alpha=0.0, zero_sine_squared=1e-8)
+    torch.testing.assert_close(gradops(gradients, alpha=0.0).update, update.float())
+
+
 # --- no task loses
 
 

@@ -10,7 +10,7 @@ float64_sets = gradient_sets(torch.float64)
 
 
 def smallest_norm(gradients: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(gradients, dim=1)
+    norms = gradients.square().sum(dim=1).sqrt()
     return norms[norms > 0].amin()
 
 
@@ -64,3 +64,31 @@ def test_tasks_without_a_gradient_have_no_weight() -> None:
         min_norm(gram), torch.tensor([0.0, 0.5, 0.0, 0.5], dtype=torch.float64)
     )
     assert not min_norm(torch.zeros(3, 3, dtype=torch.float64)).any()
+
+
+def test_near_parallel_gradients_are_not_taken_in_on_rounding() -> None:
+    # Five gradients in a plane, three of them almost opposite to the first. Taking in one that
+    # seems to help by rounding alone makes the next linear system singular, and the weights NaN.
+    norms = torch.tensor(
+        [1.0000000000000002, 1.0, 0.9986684013997289, 1.0016747091450244, 0.998240482875929],
+        dtype=torch.float64,
+    )
+    cosines = {
+        (0, 1): 0.49563600995957813,
+        (0, 2): -0.99999905188537230,
+        (0, 3): -0.99999956961659131,
+        (0, 4): -0.99999971401752807,
+        (1, 2): -0.49683153764703836,
+        (1, 3): -0.49644159746386862,
+        (1, 4): -0.49497901297919750,
+        (2, 3): 0.99999989908215214,
+        (2, 4): 0.99999772447339008,
+        (3, 4): 0.99999858197316538,
+    }
+    correlation = torch.eye(5, dtype=torch.float64)
+    for (i, j), cosine in cosines.items():
+        correlation[i, j] = correlation[j, i] = cosine
+    gram = correlation * torch.outer(norms, norms)
+    weights = min_norm(gram)
+    point_norm_squared = weights @ gram @ weights
+    assert (gram @ weights >= point_norm_squared - 1e-12).all()
