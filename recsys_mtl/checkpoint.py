@@ -48,7 +48,7 @@ def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -
         metrics: what Ray Train shows for this report.
     """
     with tempfile.TemporaryDirectory(prefix="recsys_mtl_checkpoint_") as folder:
-        save_tensors(dict(tensors), checkpoint_id=folder)
+        save_tensors(_without_empty(tensors), checkpoint_id=folder)
         if ray.train.get_context().get_world_rank() == 0:
             numbers = vars(facts) | {"config": facts.config.model_dump(mode="json")}
             (Path(folder) / _FACTS).write_text(json.dumps(numbers, indent=2))
@@ -73,8 +73,21 @@ def restore(
             **numbers | {"config": RunConfig.model_validate_json(json.dumps(numbers["config"]))}
         )
         refuse_changes(facts.config, config, facts.data_digest, data_digest)
-        load_tensors(dict(tensors), checkpoint_id=folder)
+        load_tensors(_without_empty(tensors), checkpoint_id=folder)
     return facts
+
+
+def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without empty branches, such as an optimizer without state: they cannot be loaded."""
+    branches = {
+        name: _without_empty(branch) if isinstance(branch, Mapping) else branch
+        for name, branch in tree.items()
+    }
+    return {
+        name: branch
+        for name, branch in branches.items()
+        if not (isinstance(branch, dict) and not branch)
+    }
 
 
 def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: str) -> None:

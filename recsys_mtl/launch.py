@@ -2,8 +2,8 @@
 
 import math
 import os
+import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +27,7 @@ from recsys_mtl.train import TrainJob, train_worker
 _CHECKPOINTS_KEPT = 2
 # Ray Train waits a minute for its workers each time: a cluster that grows has this many minutes.
 _MINUTES_FOR_WORKERS = 15
+_KNOCK_SECONDS = 10
 
 
 class TrainingError(Exception):
@@ -121,8 +122,9 @@ def _start_ray(config: RunConfig) -> None:
     wanted = cluster.num_workers * cluster.cpus_per_worker
     if address:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RayError, RuntimeError) as error:
+        except (OSError, RayError, RuntimeError) as error:
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one with `ray "
                 "start --head`, or unset RAY_ADDRESS to train on this machine alone"
@@ -142,6 +144,13 @@ def _start_ray(config: RunConfig) -> None:
         log_to_driver=False,
         logging_level="error",
     )
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _start_exporter(config: RunConfig) -> Any:
@@ -257,8 +266,9 @@ def _user_error(error: BaseException | None) -> UserError | None:
 
 
 def _log_folder() -> str:
-    """Where this node's workers write what they log and print."""
-    return str(Path(ray.get_runtime_context().get_session_dir()) / "logs")
+    """Where each node's workers write what they log and print."""
+    session = ray.get_runtime_context().get_session_name()
+    return f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray/{session}/logs on their nodes"
 
 
 def _result(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:

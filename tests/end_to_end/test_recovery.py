@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recsys_mtl.metrics.trace import read_trace
 from .conftest import Place, command_line, recsys_mtl, scrape, wait_until
 
 TASKS = ("purchase", "cart", "wish")
+STEPS = 480  # 15 epochs of 32 steps
 RESULT_KEYS = {
     "run", "finished", "world_size", "epochs", "steps", "rows", "rows_per_second", "wall_seconds",
     "method", "tasks", "conflicting_steps", "min_norm_steps", "skipped_steps", "parameters",
@@ -47,9 +49,11 @@ def worker_processes() -> list[int]:
 
 @pytest.fixture
 def undisturbed(place: Place, cluster: dict[str, str]) -> pd.DataFrame:
-    """The trace of a run of 120 steps that nothing happened to."""
-    done = recsys_mtl(cluster, "train", place.yaml, "--set", "run.name=undisturbed",
-                      "--set", "training.max_steps=120", "--set", "training.epochs=4")  # fmt: skip
+    """The trace of a run that nothing happened to."""
+    done = recsys_mtl(
+        cluster, "train", place.yaml, "--set", "run.name=undisturbed",
+        "--set", f"training.max_steps={STEPS}", "--set", "training.epochs=100",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return trace_of(place, "undisturbed")
 
@@ -67,8 +71,8 @@ def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
     place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
 ) -> None:
     command = command_line(
-        "train", place.yaml, "--set", "training.max_steps=120", "--set", "training.epochs=4",
-        "--set", "training.checkpoint_interval_steps=25", "--set", "run.name=killed",
+        "train", place.yaml, "--set", f"training.max_steps={STEPS}", "--set", "run.name=killed",
+        "--set", "training.epochs=100", "--set", "training.checkpoint_interval_steps=60",
     )  # fmt: skip
     process = subprocess.Popen(
         command, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -79,7 +83,9 @@ def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
         found = re.search(r"metrics: (http://\S+)", process.stdout.readline())
         url = found.group(1) if found else ""
     steps_total = 'recsys_mtl_steps_total{run="killed"}'
-    wait_until(lambda: scrape(url).get(steps_total, 0) >= 30, timeout_seconds=120, what="30 steps")
+    # Ray Train's own record of committed checkpoints; the run is past step 60 by then.
+    committed = place.folder / "runs" / "killed" / "checkpoint_manager_snapshot.json"
+    wait_until(committed.exists, timeout_seconds=120, what="a committed checkpoint")
     page = scrape(url)
     for task in TASKS:
         auc = page[f'recsys_mtl_task_auc{{run="killed",split="train_window",task="{task}"}}']
@@ -93,6 +99,7 @@ def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
             seen.append(scrape(url)[steps_total])
         except OSError:
             break  # the run has ended, and its endpoint with it
+        time.sleep(0.2)
     printed, errors = process.communicate(timeout=180)
     assert process.returncode == 0, printed + errors
     assert seen == sorted(seen), "a counter went back"
@@ -102,7 +109,7 @@ def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
     result = result_of(place, "killed")
     assert result.keys() >= RESULT_KEYS
     assert result["finished"] is True
-    assert (result["steps"], result["rows"]) == (120, int(undisturbed.rows.sum()))
+    assert (result["steps"], result["rows"]) == (STEPS, int(undisturbed.rows.sum()))
     assert result["conflicting_steps"] == int(undisturbed.conflict.sum()) > 0
     for task in TASKS:
         assert 0 <= result["tasks"][task]["auc"] <= 1
@@ -115,13 +122,13 @@ def test_a_run_goes_on_with_other_workers_says_when_finished_and_refuses_changes
 ) -> None:
     def train(*overrides: str) -> subprocess.CompletedProcess[str]:
         sets = [part for o in overrides for part in ("--set", o)]
-        return recsys_mtl(cluster, "train", place.yaml, "--set", "training.epochs=4", *sets)
+        return recsys_mtl(cluster, "train", place.yaml, "--set", "training.epochs=100", *sets)
 
-    # 2,000 rows make 32 steps an epoch: the second start is in the middle of the third epoch.
-    first = train("training.max_steps=77")
+    # The second start is in the middle of an epoch.
+    first = train("training.max_steps=300")
     assert first.returncode == 0, first.stderr
-    assert "purchase" in first.stdout
-    second = train("training.max_steps=120", "cluster.num_workers=4")
+    assert "in 300 steps" in first.stdout
+    second = train(f"training.max_steps={STEPS}", "cluster.num_workers=4")
     assert second.returncode == 0, second.stderr
     assert_same_training(trace_of(place, "run"), undisturbed)
     assert result_of(place, "run")["world_size"] == 4
@@ -131,15 +138,15 @@ def test_a_run_goes_on_with_other_workers_says_when_finished_and_refuses_changes
         auc = result_of(place, "run")["tasks"][task]["auc"]
         assert auc == pytest.approx(final[task]["auc"], abs=1e-5)
 
-    again = train("training.max_steps=120")
+    again = train(f"training.max_steps={STEPS}")
     assert again.returncode == 0
     assert "is finished" in again.stdout
-    changed = train("training.max_steps=130", "method.alpha=2")
+    changed = train("training.max_steps=500", "method.alpha=2")
     assert changed.returncode == 2
     assert "method.alpha: 0.5 -> 2.0" in changed.stderr
     assert "--fresh" in changed.stderr
     fewer = train("training.max_steps=50")
     assert fewer.returncode == 2
-    assert "has trained 120 steps" in fewer.stderr
+    assert f"has trained {STEPS} steps" in fewer.stderr
     for refused in (changed, fewer):
         assert "Traceback" not in refused.stdout + refused.stderr
