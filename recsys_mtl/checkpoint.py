@@ -78,7 +78,7 @@ def restore(
 
 
 def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree without empty branches, such as an optimizer without state: they cannot be loaded."""
+    """The tree without empty branches (an optimizer without state): they cannot be loaded."""
     branches = {
         name: _without_empty(branch) if isinstance(branch, Mapping) else branch
         for name, branch in tree.items()

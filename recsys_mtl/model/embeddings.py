@@ -57,7 +57,7 @@ def initial_rows(
     Uniform in +-1/sqrt(rows), as DLRM (Naumov et al. 2019) initialises them. Drawn block by block
     from (seed, table, block), so that any shard on any worker starts with the same numbers.
     """
-    blocks = []
+    blocks = [torch.empty(0, dim)]  # row-wise, a worker's shard of a short table holds no row
     for block in range(start // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
         first = block * _BLOCK_ROWS
         generator = seeded_generator(seed, _TABLE_ROWS, table, block)

@@ -70,16 +70,31 @@ def click_log(rows: int, seed: int) -> pa.Table:
     )
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """2,000 train rows in 2 files of 4 row groups, 400 eval rows."""
+def make_place(folder: Path) -> Place:
+    """2,000 train rows in 2 files of 4 row groups each, 400 eval rows, and a run's YAML."""
     for part, files, rows in (("train", 2, ROWS // 2), ("eval", 1, 400)):
-        (tmp_path / part).mkdir()
+        (folder / part).mkdir()
         for number in range(files):
             table = click_log(rows, seed=number + len(part))
-            pq.write_table(table, tmp_path / part / f"{number}.parquet", row_group_size=250)
-    (tmp_path / "run.yaml").write_text(RUN.format(folder=tmp_path))
-    return Place(tmp_path)
+            pq.write_table(table, folder / part / f"{number}.parquet", row_group_size=250)
+    (folder / "run.yaml").write_text(RUN.format(folder=folder))
+    return Place(folder)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A sound log of the test's own."""
+    return make_place(tmp_path)
+
+
+def damage(place: Place) -> Path:
+    """Overwrite the first row group of a file, 250 rows, behind a footer that stays sound."""
+    file = place.folder / "train" / "1.parquet"
+    content = bytearray(file.read_bytes())
+    start = pq.ParquetFile(file).metadata.row_group(0).column(0).data_page_offset
+    content[start : start + 200] = b"\xff" * 200
+    file.write_bytes(content)
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,11 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
-from .conftest import ROWS, Place, click_log, recsys_mtl
+from .conftest import Place, click_log, damage, recsys_mtl
 
 
 def assert_one_clear_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -19,34 +17,12 @@ def assert_one_clear_sentence(done: subprocess.CompletedProcess[str], *words: st
         assert word in done.stderr
 
 
-@pytest.fixture
-def damaged(place: Place) -> Path:
-    """A file whose footer is sound and whose first row group is not."""
-    file = place.folder / "train" / "1.parquet"
-    content = bytearray(file.read_bytes())
-    start = pq.ParquetFile(file).metadata.row_group(0).column(0).data_page_offset
-    content[start : start + 200] = b"\xff" * 200
-    file.write_bytes(content)
-    return file
-
-
 def test_a_damaged_row_group_ends_the_run_with_the_files_name(
-    place: Place, cluster: dict[str, str], damaged: Path
+    place: Place, cluster: dict[str, str]
 ) -> None:
+    file = damage(place)
     done = recsys_mtl(cluster, "train", place.yaml)
-    assert_one_clear_sentence(done, str(damaged), "row group 0", "data.on_error: skip")
-
-
-def test_a_damaged_row_group_can_be_skipped_and_is_counted(
-    place: Place, cluster: dict[str, str], damaged: Path
-) -> None:
-    done = recsys_mtl(
-        cluster, "train", place.yaml, "--set", "data.on_error=skip", "--set", "training.epochs=1"
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads((place.run / "result.json").read_text())
-    assert (result["rows"], result["rejected_rows"]) == (ROWS, 250)
-    assert "250 rows were left out" in done.stdout
+    assert_one_clear_sentence(done, str(file), "row group 0", "data.on_error: skip")
 
 
 def test_one_row_trains_on_four_workers_and_a_task_without_labels_is_left_out(
