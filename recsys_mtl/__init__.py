@@ -11,9 +11,10 @@ cli.py          recsys-mtl check | train
 launch.py       a configuration to a running Ray Train job; the only file that sets Ray up
 progress.py     what a person sees of it
 run_folder.py   what it leaves behind
-train.py        one worker: the step, the loop, the evaluation
+train.py        the loop, the step, the evaluation
+worker.py       what one worker holds: model, tables, optimizers
 report.py       from step records to trace, exporter and totals
 checkpoint.py   save, commit, restore
 optimizers.py   dense optimizer and learning-rate schedule
-config.py       the run's configuration; config_file.py reads it
+config/         every setting of a run, and the file they are read from
 """

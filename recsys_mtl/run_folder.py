@@ -15,7 +15,6 @@ from typing import Any
 
 import fsspec
 import yaml
-from pydantic import ValidationError
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.metrics.figure import draw_traces
@@ -46,13 +45,13 @@ class RunFolder:
         Raises:
             UserError: it cannot be read by this version.
         """
-        text = self._read("config.yaml")
-        if text is None:
-            return None
         try:
+            text = self._read("config.yaml")
+            if text is None:
+                return None
             config = RunConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
             return config, str(json.loads(self._read("data.json") or "{}").get("digest", ""))
-        except (ValidationError, ValueError, yaml.YAMLError) as error:
+        except (TypeError, ValueError, yaml.YAMLError) as error:
             raise UserError(
                 f"{self.url}/config.yaml is of another version of recsys-mtl or damaged "
                 f"({type(error).__name__}); choose another run.name, or start anew with --fresh"
@@ -84,7 +83,8 @@ class RunFolder:
         """
         if not self._filesystem.exists(self._path):
             return
-        if self._read("config.yaml") is None and self._filesystem.ls(self._path):
+        is_run = self._filesystem.exists(f"{self._path}/config.yaml")
+        if not is_run and self._filesystem.ls(self._path):
             raise UserError(
                 f"--fresh would delete {self.url}, which holds no config.yaml of a run; delete it "
                 "by hand or choose another run.name"

@@ -23,7 +23,8 @@ from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.record import PhaseClock
-from recsys_mtl.train import Worker, build, train_step
+from recsys_mtl.train import train_step
+from recsys_mtl.worker import Worker, build
 
 
 def run_worker(
