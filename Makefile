@@ -26,7 +26,7 @@ $(INSTALLED): docker/cpu.lock.txt pyproject.toml
 train: $(INSTALLED) data/demo/truth.json
 	$(VENV)/bin/recsys-mtl train pipelines/runs/demo.yaml
 
-data/demo/truth.json: pipelines/synthetic_clicks.py | $(INSTALLED)
+data/demo/truth.json: | $(INSTALLED)
 	$(VENV)/bin/python -m pipelines.synthetic_clicks --out data/demo --rows $(DEMO_ROWS) --seed 1
 
 lint: $(INSTALLED)

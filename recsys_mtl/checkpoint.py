@@ -34,6 +34,8 @@ class Facts:
     """Which shard lay where, for people; restoring cuts the tables anew."""
     totals: Mapping[str, Any]
     """`Totals.to_json()`."""
+    evaluation: Mapping[str, Any]
+    """The newest before it, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
 

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--fresh",
         action="store_true",
-        help="delete what an earlier run of this name left, checkpoints included, and start anew",
+        help="delete what an earlier run of this name left, checkpoints included, and start anew; "
+        "not for a job that is retried, where each retry would begin from nothing",
     )
     return parser

@@ -318,6 +318,7 @@ class RunConfig(Section):
         "training.epochs",
         "training.max_steps",
         "training.log_interval_steps",
+        "training.auc_window_steps",
         "training.checkpoint_interval_steps",
         "training.evaluation_interval_steps",
         "cluster",

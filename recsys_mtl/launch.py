@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
@@ -28,6 +29,7 @@ _CHECKPOINTS_KEPT = 2
 # Ray Train waits a minute for its workers each time: a cluster that grows has this many minutes.
 _MINUTES_FOR_WORKERS = 15
 _KNOCK_SECONDS = 10
+_EXPORTER_SECONDS = 120
 
 
 class TrainingError(Exception):
@@ -46,7 +48,7 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     evaluation = read_manifest(config.data.eval, config.data)
     last_step = _last_step(config, train)
     folder = RunFolder(config)
-    finished = _prepare(folder, config, train, last_step, fresh=fresh)
+    finished = None if fresh else _finished(folder, config, train, last_step)
     if finished is not None:
         console.print(f"run {config.run.name!r} is finished; --fresh trains it anew")
         show_result(finished, folder.url)
@@ -54,10 +56,15 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
 
     _start_ray(config)
     try:
+        device = _device(config)
+        # Only now, when nothing more speaks against the run, does an earlier one give way.
+        if fresh:
+            folder.delete()
+        folder.begin(config, train.digest)
         exporter = _start_exporter(config)
         job = TrainJob(
             config=config,
-            device=_device(config),
+            device=device,
             train=train,
             eval=evaluation,
             run_url=folder.url,
@@ -91,27 +98,21 @@ def _last_step(config: RunConfig, train: Manifest) -> int:
     return min(by_epochs, training.max_steps or by_epochs)
 
 
-def _prepare(
-    folder: RunFolder, config: RunConfig, train: Manifest, last_step: int, *, fresh: bool
+def _finished(
+    folder: RunFolder, config: RunConfig, train: Manifest, last_step: int
 ) -> dict[str, Any] | None:
-    """Make the folder ready; the result of a run of this name that is already finished."""
-    if fresh:
-        folder.delete()
-    earlier = folder.earlier()
-    if earlier is not None:
-        old_config, old_digest = earlier
-        refuse_changes(old_config, config, old_digest, train.digest)
-        result = folder.result()
-        if result is not None and result["steps"] > last_step:
-            raise UserError(
-                f"run {config.run.name!r} has trained {result['steps']} steps, more than the "
-                f"{last_step} that training.epochs and training.max_steps now ask for; raise "
-                "them, or start anew with --fresh"
-            )
-        if result is not None and result["steps"] == last_step:
-            return result
-    folder.begin(config, train.digest)
-    return None
+    """The result of a run of this name, where it has already come to its end.
+
+    Raises:
+        UserError: there is a run of this name that this configuration may not go on with.
+    """
+    earlier = folder.earlier() if folder.has_checkpoint() else None
+    if earlier is None:
+        return None
+    old_config, old_digest = earlier
+    refuse_changes(old_config, config, old_digest, train.digest)
+    result = folder.result()
+    return result if result is not None and result["steps"] == last_step else None
 
 
 def _start_ray(config: RunConfig) -> None:
@@ -163,7 +164,7 @@ def _start_exporter(config: RunConfig) -> Any:
     )
     address, port = config.metrics.bind_address, config.metrics.port
     try:
-        port = ray.get(exporter.serve.remote(address, port))
+        port = ray.get(exporter.serve.remote(address, port), timeout=_EXPORTER_SECONDS)
     except RayError as error:
         cause = getattr(error, "cause", error)
         console.print(
@@ -191,13 +192,21 @@ def _device(config: RunConfig) -> str:
     Raises:
         UserError: cuda is asked for and there is none.
     """
+    cluster = config.cluster
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    if config.cluster.device == "cuda" and gpus == 0:
-        raise UserError(
-            "cluster.device is cuda, but the Ray cluster has no GPU; choose cpu or auto"
-        )
-    enough = gpus >= config.cluster.num_workers
-    return "cuda" if config.cluster.device == "cuda" or (enough and gpus) else "cpu"
+    match cluster.device:
+        case "cpu":
+            return "cpu"
+        case "auto":
+            return "cuda" if gpus >= cluster.num_workers and torch.cuda.is_available() else "cpu"
+        case "cuda":
+            if gpus < cluster.num_workers or torch.version.cuda is None:
+                raise UserError(
+                    f"cluster.device is cuda for {cluster.num_workers} worker(s), but the cluster "
+                    f"has {gpus} GPU(s) and this torch is {torch.__version__}; choose cpu, or "
+                    "auto to take GPUs where there are enough"
+                )
+            return "cuda"
 
 
 class _StopAtUserErrors(UserCallback):  # type: ignore[misc]
@@ -280,6 +289,7 @@ def _result(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> 
             "log_loss": _known(numbers["log_loss"]),
             "positives": numbers["positives"],
             "rows": numbers["rows"],
+            "not_finite": numbers["not_finite"],
             "mean_weight": totals["weight_sums"][task] / steps,
         }
         for task, numbers in metrics["evaluation"].items()

@@ -113,6 +113,15 @@ def show_result(result: Mapping[str, Any], run_url: str) -> None:
         if numbers["auc"] is None:
             known = f"{numbers['positives']} of {numbers['rows']} known labels are positive"
             console.print(f"{task}: no AUC on data.eval, where {known}; it needs both kinds")
+        if numbers["not_finite"]:
+            console.print(
+                f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
+                "stand in no number above"
+            )
+    if result["skipped_steps"]:
+        console.print(
+            f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
+        )
     if result["rejected_rows"]:
         console.print(f"{result['rejected_rows']:,} rows were left out as unusable")
     for text, name in (

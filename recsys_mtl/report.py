@@ -4,6 +4,7 @@ Every worker calls the same methods at the same steps, since window AUC and null
 over all workers; rank 0 alone writes the trace and feeds the exporter.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import RunConfig
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.data.schema import columns_read
@@ -23,6 +24,9 @@ from recsys_mtl.metrics.exporter import Snapshot
 from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 
+_log = logging.getLogger(__name__)
+
+_SKIPPED_IN_A_ROW = 100  # parameters that are not finite stay so: every later step is skipped
 _FLUSH_ROWS = 2_000  # a part of the trace is a file: not one for every log interval
 
 
@@ -39,7 +43,8 @@ class Reporter:
         exporter: Any,
     ) -> None:
         self.totals = Totals()
-        """Over the whole run, earlier attempts included; the same on every worker."""
+        """Over the whole run, earlier attempts included; the same on every worker, but for
+        the seconds, which are its own."""
         self.evaluation: dict[str, dict[str, float]] = {}
         """The newest, task by task."""
         self._config, self._context, self._plan = config, context, plan
@@ -50,6 +55,9 @@ class Reporter:
         self._records: list[StepRecord] = []
         self._nulls = np.zeros(len(self._columns), dtype=np.int64)
         self._reported_at = time.perf_counter()
+        self._last_row: dict[str, Any] | None = None
+        self._rows_per_second = 0.0
+        self._skipped_in_a_row = 0
         self._trace: TraceWriter | None = None
         self._attempt = 0
         if context.rank == 0:
@@ -66,7 +74,11 @@ class Reporter:
             self._nulls += batch.nulls
 
     def report(self, step: int) -> None:
-        """Reduce, count, write and send the steps since the last report, the last being `step`."""
+        """Reduce, count, write and send the steps since the last report, the last being `step`.
+
+        Raises:
+            UserError: on every worker, when training has stopped moving: nothing is finite.
+        """
         if not self._records:
             return
         auc = auc_from_histogram(all_reduce_sum(self._window.state())).tolist()
@@ -79,24 +91,31 @@ class Reporter:
             steps_per_epoch=self._plan.steps_per_epoch,
         )
         rows[-1] |= {f"auc_window_{t}": a for t, a in zip(self._tasks, auc, strict=True)}
-        self.totals.add(rows, self._tasks)
+        now = time.perf_counter()
+        seconds, self._reported_at = now - self._reported_at, now
+        self.totals.add(rows, self._tasks, seconds)
         for column, count in zip(self._columns, nulls, strict=True):
             self.totals.nulls[column] = self.totals.nulls.get(column, 0) + count
         self._records, self._nulls = [], np.zeros_like(self._nulls)
-        now = time.perf_counter()
-        rate = sum(row["rows"] for row in rows) / (now - self._reported_at)
-        self._reported_at = now
         if self._trace is not None:
             self._trace.append(rows)
             self._unflushed += len(rows)
             if self._unflushed >= _FLUSH_ROWS:
-                self.flush()
-            self._send(rows[-1], rate)
+                self._try_to_flush()
+            self._send(rows[-1], sum(row["rows"] for row in rows) / seconds)
+        self._last_row = rows[-1]
+        self._stop_when_diverged(rows)
 
     def evaluated(self, step: int, evaluation: dict[str, dict[str, float]]) -> None:
         """Report up to `step` with a new evaluation."""
-        self.evaluation = evaluation
         self.report(step)
+        self.evaluation = evaluation
+        if self._last_row is not None and self._trace is not None:
+            self._send(self._last_row, rows_per_second=None)
+
+    def restart_clock(self) -> None:
+        """Leave out of the rate what was no training: an evaluation, a checkpoint."""
+        self._reported_at = time.perf_counter()
 
     def flush(self) -> None:
         """Have every reported step in the trace's files."""
@@ -113,22 +132,47 @@ class Reporter:
         return self._window.save()["steps"]
 
     def load(
-        self, tensors: Mapping[str, Tensor], totals: Mapping[str, Any], window_steps: int
+        self,
+        tensors: Mapping[str, Tensor],
+        totals: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        window_steps: int,
     ) -> None:
         """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing."""
         self.totals = Totals.from_json(totals)
+        self.evaluation = dict(evaluation)
         windows = tensors["windows"]
         share = windows if self._context.rank == 0 else torch.zeros_like(windows)
         self._window.load({"windows": share, "steps": window_steps})
 
-    def _send(self, row: dict[str, Any], rows_per_second: float) -> None:
+    def _try_to_flush(self) -> None:
+        """Between checkpoints the rows can wait for a storage that does not answer."""
+        try:
+            self.flush()
+        except OSError as error:
+            _log.warning("the trace cannot be written now (%s); its rows are kept", error)
+
+    def _stop_when_diverged(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if row["skipped"] else 0
+        if self._skipped_in_a_row >= _SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"the last {self._skipped_in_a_row} steps up to step {rows[-1]['step']} were "
+                "skipped, their gradients not being finite: training has diverged; lower "
+                "optimizer.*.learning_rate or set training.gradient_clip_norm, and start anew "
+                "with --fresh"
+            )
+
+    def _send(self, row: dict[str, Any], rows_per_second: float | None) -> None:
         if self._exporter is None:
             return
+        if rows_per_second is None:
+            rows_per_second = self._rows_per_second
+        self._rows_per_second = rows_per_second
         epoch_steps = self._plan.steps_per_epoch
         snapshot = Snapshot(
             step=row["step"],
             last_step=self._last_step,
-            epoch=row["step"] // epoch_steps,
             epochs=self._last_step / epoch_steps,
             rows_per_second=rows_per_second,
             row=row,

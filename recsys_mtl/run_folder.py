@@ -20,6 +20,8 @@ from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
 
+_RAY_TRAIN_RECORD = "checkpoint_manager_snapshot.json"
+
 
 def storage_url(storage_path: str) -> str:
     """`storage_path` as every process understands it: local paths become absolute."""
@@ -69,11 +71,15 @@ class RunFolder:
         self._write("data.json", json.dumps({"digest": data_digest}).encode())
 
     def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
-        """Draw the trace, then write result.json."""
+        """Write result.json, which makes the run a finished one, and draw the trace."""
+        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
         picture = io.BytesIO()
         draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
         self._write("traces.png", picture.getvalue())
-        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was ever committed: before that, there is no run to go on with."""
+        return bool(self._filesystem.exists(f"{self._path}/{_RAY_TRAIN_RECORD}"))
 
     def delete(self) -> None:
         """Remove the whole run.

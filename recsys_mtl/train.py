@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl import checkpoint
-from recsys_mtl.config import RunConfig
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import Plan
@@ -70,9 +70,12 @@ def train_worker(job: TrainJob) -> None:
                 reporter.report(step)
             if _due(step, config.training.evaluation_interval_steps) and step < job.last_step:
                 reporter.evaluated(step, evaluate(worker, job.eval))
+                reporter.restart_clock()
             if _due(step, config.training.checkpoint_interval_steps) and step < job.last_step:
                 _save(worker, reporter, job, step)
+                reporter.restart_clock()
             waiting_since = time.perf_counter()
+    reporter.report(step)
     reporter.evaluated(step, evaluate(worker, job.eval))
     _save(worker, reporter, job, step)
 
@@ -153,10 +156,13 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
             sums.update(logits, batch.labels, batch.label_mask)
     auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
     summary = summarise_binary(all_reduce_sum(sums.state()))
-    columns = (auc, *(c.tolist() for c in (summary.log_loss, summary.positives, summary.rows)))
+    columns = {"auc": auc, "log_loss": summary.log_loss.tolist()} | {
+        name: [int(count) for count in getattr(summary, name).tolist()]
+        for name in ("positives", "rows", "not_finite")
+    }
     return {
-        task: {"auc": a, "log_loss": loss, "positives": int(p), "rows": int(r)}
-        for task, a, loss, p, r in zip(worker.config.task_names, *columns, strict=True)
+        task: {name: values[place] for name, values in columns.items()}
+        for place, task in enumerate(worker.config.task_names)
     }
 
 
@@ -227,7 +233,13 @@ def _restore(worker: Worker, reporter: Reporter, job: TrainJob) -> int:
         return 0
     tensors = {"worker": worker.tensors(), "reporter": reporter.tensors()}
     facts = checkpoint.restore(last, tensors, job.config, job.train.digest)
-    reporter.load(tensors["reporter"], facts.totals, facts.window_steps)
+    if facts.step > job.last_step:
+        raise UserError(
+            f"run {job.config.run.name!r} has trained {facts.step} steps, more than the "
+            f"{job.last_step} that training.epochs and training.max_steps now ask for; raise "
+            "them, or start anew with --fresh"
+        )
+    reporter.load(tensors["reporter"], facts.totals, facts.evaluation, facts.window_steps)
     return facts.step
 
 
@@ -240,6 +252,7 @@ def _save(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
         data_digest=job.train.digest,
         sharding_plan=str(worker.tables.plan) if worker.tables is not None else "",
         totals=reporter.totals.to_json(),
+        evaluation=reporter.evaluation,
         window_steps=reporter.window_steps(),
     )
     tensors = {"worker": worker.tensors(), "reporter": reporter.tensors()}

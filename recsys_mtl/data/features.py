@@ -178,6 +178,7 @@ def _encode_dense(column: pa.Array, feature: DenseFeature) -> NDArray[np.float32
     if feature.transform == "log1p":
         values = np.sign(values) * np.log1p(np.abs(values))
     values = (values - feature.mean) / feature.std
+    known &= _fits_float32(values)
     return np.where(known, values, feature.fill).astype(np.float32)
 
 

@@ -49,7 +49,26 @@ def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
                 f"column {column!r} ({place}) in {file} has type {kind}; it must hold {allowed}"
             )
         families[f"{place}:{column}"] = family
+    _check_shared_tables(families, data, file)
     return families
+
+
+def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> None:
+    """An integer and the string of the same digits get different rows: they cannot share."""
+    first: dict[str, tuple[str, str]] = {}
+    for name, feature in data.id_features():
+        column = feature.column or name
+        kind = families[f"data.features.{name}:{column}"].removeprefix("list of ")
+        if kind == "null":
+            continue
+        kind = "strings" if kind == "string" else "integers"
+        other, other_kind = first.setdefault(feature.table or name, (column, kind))
+        if kind != other_kind:
+            raise DataError(
+                f"columns {other!r} and {column!r} share the table of {feature.table or name!r}, "
+                f"but in {file} they hold {other_kind} and {kind}; write both with one type, or "
+                "give each its own table"
+            )
 
 
 def _uses(data: Data) -> Iterator[tuple[str, str, bool]]:

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,9 @@ from recsys_mtl.data.schema import (
 _log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10.0  # a read that hangs must not hold up the error that ends the run
+_READ_SECONDS = 300.0  # a read that hangs must not hang the run
+_PAUSES_SECONDS = (0.5, 2.0, 8.0)  # before a read is tried again
+_FOOTERS_KEPT = 64
 
 
 def plan_of(manifest: Manifest, data: Data, *, global_batch_size: int, seed: int | None) -> Plan:
@@ -84,7 +88,11 @@ class BatchStream:
     def __iter__(self) -> Iterator[ClickBatch]:
         assert self._thread.ident is not None, "nothing reads outside the `with` block"
         while not self._stopped.is_set():
-            item = self._queue.get()
+            try:
+                item = self._queue.get(timeout=_READ_SECONDS)
+            except queue.Empty:
+                message = f"the reader gave no batch for {_READ_SECONDS} s; is the storage hanging?"
+                raise TimeoutError(message) from None
             if isinstance(item, ClickBatch):
                 yield item
                 continue
@@ -131,6 +139,7 @@ class _LaneReader:
     def __init__(self, manifest: Manifest, data: Data) -> None:
         self._filesystem, _ = fsspec.core.url_to_fs(manifest.url)
         self._groups = manifest.row_groups
+        self._footers: dict[tuple[str, int], pq.FileMetaData] = {}
         self._data = data
 
     def pieces(self, windows: list[Window], first: int, size: int) -> Iterator[list[EncodedRows]]:
@@ -169,9 +178,11 @@ class _LaneReader:
         group, rows = self._groups[span.row_group], span.stop - span.start
         names = columns_read(self._data)
         try:
-            table = self._read_row_group(group, names).slice(span.start, rows)
+            table = self._read_patiently(group, names).slice(span.start, rows)
             rejected = False
         except (*UNREADABLE, DataError) as error:
+            if _may_pass(error):
+                raise  # no fault of the data: the run restarts from its checkpoint
             reason = in_one_line(error)
             message = f"{group.file}, row group {group.index}: cannot be read: {reason}"
             if self._data.on_error == "fail":
@@ -182,10 +193,25 @@ class _LaneReader:
             rejected = True
         return table.append_column(REJECTED, pa.repeat(pa.scalar(rejected), rows))
 
+    def _read_patiently(self, group: RowGroup, names: list[str]) -> pa.Table:
+        """Read again after a pause where the storage, and not the file, was at fault."""
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return self._read_row_group(group, names)
+            except OSError as error:
+                if not _may_pass(error):
+                    raise
+                _log.warning("%s: %s; trying again", group.file, error)
+                time.sleep(pause_seconds)
+        return self._read_row_group(group, names)
+
     def _read_row_group(self, group: RowGroup, names: list[str]) -> pa.Table:
         with self._filesystem.open(group.file, "rb") as handle:
-            parquet = pq.ParquetFile(handle, page_checksum_verification=True)
-            column_families(parquet.schema_arrow, self._data, group.file)
+            known = self._footers.get((group.file, handle.size))
+            parquet = pq.ParquetFile(handle, metadata=known, page_checksum_verification=True)
+            if known is None:
+                column_families(parquet.schema_arrow, self._data, group.file)
+                self._keep_footer((group.file, handle.size), parquet.metadata)
             if (
                 group.index >= parquet.num_row_groups
                 or parquet.metadata.row_group(group.index).num_rows != group.rows
@@ -196,6 +222,21 @@ class _LaneReader:
         table = pa.table({name: _plain(table.column(name)) for name in names})
         table.validate(full=True)  # damaged bytes often decode, to strings that are no UTF-8
         return table
+
+    def _keep_footer(self, key: tuple[str, int], footer: pq.FileMetaData) -> None:
+        """A file of many row groups would spend its time on parsing its footer for each."""
+        if len(self._footers) >= _FOOTERS_KEPT:
+            self._footers.pop(next(iter(self._footers)))
+        self._footers[key] = footer
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the storage may answer the next time: an OSError of the system, with a number.
+
+    Arrow raises one without a number for bytes it cannot decode.
+    """
+    lasting = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+    return isinstance(error, OSError) and error.errno is not None and not lasting
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,6 +7,7 @@ B batch rows of this worker, D_f embedding dimension of feature f.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -171,8 +172,16 @@ def _plan(
         ) from None
 
 
+def _memory_bytes() -> int:
+    """Of this machine, or of the container where that has less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return physical if text == "max" else min(physical, int(text))
+
+
 def _topology(context: WorkerContext) -> Any:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = _memory_bytes()
     on_cuda = context.device.type == "cuda"
     return TopologyFactory.create_topology(
         trainer_config=TrainerConfig(

@@ -23,8 +23,6 @@ class Snapshot:
     """Finished steps."""
     last_step: int
     """Steps at the end of the run."""
-    epoch: int
-    """Finished epochs."""
     epochs: float
     """Epochs at the end of the run."""
     rows_per_second: float

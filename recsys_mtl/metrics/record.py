@@ -139,15 +139,17 @@ class Totals:
     weight_sums: dict[str, float] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
 
-    def add(self, rows: Iterable[Mapping[str, Any]], task_names: Sequence[str]) -> None:
-        """Count steps in the form of the trace's rows."""
+    def add(
+        self, rows: Iterable[Mapping[str, Any]], task_names: Sequence[str], seconds: float
+    ) -> None:
+        """Count steps in the form of the trace's rows, and how long they took together."""
+        self.seconds += seconds
         for row in rows:
             self.rows += row["rows"]
             self.rejected_rows += row["rejected_rows"]
             self.conflicting_steps += row["conflict"]
             self.min_norm_steps += row["used_min_norm"]
             self.skipped_steps += row["skipped"]
-            self.seconds += sum(row[f"seconds_{phase}"] for phase in PHASES)
             for task in task_names:
                 so_far = self.weight_sums.get(task, 0.0)
                 self.weight_sums[task] = so_far + row[f"weight_{task}"]

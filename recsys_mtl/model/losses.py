@@ -3,6 +3,7 @@
 B batch rows of this worker, T tasks.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -20,5 +21,7 @@ def task_losses(logits: Tensor, labels: Tensor, label_mask: Tensor, label_counts
         label_mask: [B, T] bool, True where the label is known.
         label_counts: [T] labelled rows of the global batch.
     """
-    losses = binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
-    return (losses * label_mask).sum(dim=0) / label_counts.clamp(min=1)
+    # Masked before the loss and not after: 0 times an infinite gradient would be NaN.
+    known = torch.where(label_mask, logits, 0.0)
+    losses = binary_cross_entropy_with_logits(known, labels.to(logits.dtype), reduction="none")
+    return torch.where(label_mask, losses, 0.0).sum(dim=0) / label_counts.clamp(min=1)

@@ -25,9 +25,10 @@ def test_the_vector_s_change_is_the_module_s() -> None:
     network = fresh_network()
     flat = FlatParameters(network.parameters())
     flat.vector.copy_(torch.arange(128.0))
-    assert network[0].weight.flatten().tolist() == list(range(70))
-    assert network[0].bias.tolist() == list(range(70, 77))
-    assert network[2].bias.tolist() == list(range(98, 101))
+    state = network.state_dict()
+    assert state["0.weight"].flatten().tolist() == list(range(70))
+    assert state["0.bias"].tolist() == list(range(70, 77))
+    assert state["2.bias"].tolist() == list(range(98, 101))
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,8 @@ def test_task_without_a_gradient_is_left_out(gradients: Tensor, alpha: float, pl
     for name in ("weights", "coefficients", "shares_kept", "contributions"):
         values = getattr(padded, name)
         assert values[place] == 0
-        torch.testing.assert_close(values[others], getattr(alone, name), rtol=1e-9, atol=1e-12)
+        # Not to the last bit: sines down to 1e-6 make rounding of 1e-16 count for 1e-4 of a norm.
+        torch.testing.assert_close(values[others], getattr(alone, name), rtol=1e-5, atol=1e-8)
     assert torch.equal(padded.conflicts[others][:, others], alone.conflicts)
     assert padded.used_min_norm == alone.used_min_norm
 

@@ -45,7 +45,7 @@ def test_a_uniform_sum_that_is_not_finite_is_said_to_be_so() -> None:
 
 
 def test_gradops_takes_its_alpha_from_the_configuration() -> None:
-    gram = gram_matrix(torch.tensor([[4.0, 0.0, 1.0], [-1.0, 1.0, 0.0], [0.0, 2.0, 0.5]]))
+    gram = gram_matrix(torch.tensor([[4.0, 0.0, 1.0], [-1.0, 1.0, 0.0], [0.0, 2.0, 5.0]]))
     found = method_coefficients(GRADOPS, gram).weights
     assert torch.equal(found, gradops_coefficients(gram, alpha=0.7).weights)
     assert not torch.equal(found, gradops_coefficients(gram, alpha=0.0).weights)

