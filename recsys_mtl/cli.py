@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

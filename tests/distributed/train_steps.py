@@ -18,7 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from recsys_mtl.config import RunConfig
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext

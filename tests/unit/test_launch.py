@@ -8,7 +8,7 @@ import torch
 
 from recsys_mtl import launch
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from tests.unit.run_files import write_run
 
 

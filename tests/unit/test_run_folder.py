@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from recsys_mtl.run_folder import RunFolder, storage_url
 from tests.unit.run_files import write_run
 

@@ -26,7 +26,7 @@ from pipelines.synthetic_world import (
     logit_parts,
     probabilities_of,
 )
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 
 DEMO = Path(__file__).parents[3] / "pipelines" / "runs" / "demo.yaml"
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import taobao_clicks
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from recsys_mtl.data.schema import column_families
 from tests.unit.pipelines.user_behavior import (
     Event,

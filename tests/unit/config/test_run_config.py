@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_mtl.config import ConfigError, RunConfig, Section
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from tests.unit.run_files import SMALLEST, write_run
 
 

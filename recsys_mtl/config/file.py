@@ -13,7 +13,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from recsys_mtl.config import EXPONENT_NUMBER, ConfigError, RunConfig, Section
+from recsys_mtl.config.run import EXPONENT_NUMBER, RunConfig
+from recsys_mtl.config.section import ConfigError, Section
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:

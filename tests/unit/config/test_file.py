@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.config_file import load_config
+from recsys_mtl.config.file import load_config
 from tests.unit.run_files import SMALLEST, write_run
 
 

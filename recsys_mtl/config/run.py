@@ -1,42 +1,14 @@
-"""The run's configuration: one frozen tree. `config_file.load_config` reads it from YAML."""
+"""The whole configuration of a run: one frozen tree."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class UserError(Exception):
-    """Something the user can mend. The message is one sentence: what, where, what to do."""
-
-
-class ConfigError(UserError):
-    """The run's YAML, or an override of it, is wrong."""
-
-
-def _spelled(pattern: str, allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"{value!r} cannot be a name; allowed: {allowed}")
-        return value
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, _spelled(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A part of the tree: frozen, without unknown keys, without silent conversions."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
+from recsys_mtl.config.data import Data
+from recsys_mtl.config.section import FiniteFloat, PositiveFloat, PositiveInt, Section, spelled
 
 
 class Run(Section):
@@ -44,7 +16,7 @@ class Run(Section):
 
     name: Annotated[
         str,
-        _spelled(
+        spelled(
             r"[A-Za-z0-9][A-Za-z0-9._-]*",
             "letters, digits, '.', '_' and '-', none of the last three first",
         ),
@@ -54,113 +26,6 @@ class Run(Section):
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides initial parameters, the order of rows and dropout."""
-
-
-class IdFeature(Section):
-    """An integer or string column, one value or a list a row, looked up in an embedding table."""
-
-    kind: Literal["id"]
-    """Discriminates the union."""
-    column: str | None = None
-    """Parquet column; the feature's own name when not given."""
-    rows: PositiveInt | None = None
-    """Rows of this feature's table. Integers are taken modulo this number, strings hashed to it;
-    a null has an extra row of its own."""
-    embedding_dim: Annotated[int, Field(ge=4, multiple_of=4)] | None = None
-    """Columns of this feature's table; a multiple of 4, as fbgemm's kernels load 4 floats."""
-    table: str | None = None
-    """The feature whose table this one shares, instead of `rows` and `embedding_dim`."""
-    pooling: Literal["sum", "mean"] = "sum"
-    """How the embeddings of a list become one vector. An empty list gives zeros."""
-    sharding: Literal["table_wise", "column_wise", "row_wise"] | None = None
-    """How this feature's table is cut over the workers; `table_wise` when not given. `row_wise`
-    runs on CUDA only."""
-
-    @model_validator(mode="after")
-    def _table_is_own_or_shared(self) -> Self:
-        if self.table is None and (self.rows is None or self.embedding_dim is None):
-            raise ValueError("needs `rows` and `embedding_dim`, or the `table` it shares")
-        if self.table is not None and (self.rows, self.embedding_dim, self.sharding) != (None,) * 3:
-            raise ValueError(
-                "`table` shares another feature's table, so `rows`, `embedding_dim` and `sharding` "
-                "belong there; remove them here"
-            )
-        return self
-
-
-class DenseFeature(Section):
-    """A numeric column that enters the bottom as one number."""
-
-    kind: Literal["dense"]
-    """Discriminates the union."""
-    column: str | None = None
-    """Parquet column; the feature's own name when not given."""
-    transform: Literal["identity", "log1p"] = "identity"
-    """`log1p` is sign(x) log(1 + |x|), for counts and prices with heavy tails."""
-    mean: FiniteFloat = 0.0
-    """Subtracted after the transform."""
-    std: PositiveFloat = 1.0
-    """Divides after the mean is subtracted."""
-    fill: FiniteFloat = 0.0
-    """The model's input for a null or non-finite value, neither transformed nor scaled."""
-
-
-Feature = Annotated[IdFeature | DenseFeature, Field(discriminator="kind")]
-
-
-class Data(Section):
-    """Where the click log lies and what its columns mean."""
-
-    train: str
-    """Parquet file, folder or glob, on a local path or any fsspec URL."""
-    eval: str
-    """The same, for the rows that judge the model."""
-    features: Annotated[dict[Name, Feature], Field(min_length=1)]
-    """Feature name to feature, in the order of the model's input."""
-    labels: Annotated[dict[Name, str], Field(min_length=1)]
-    """Task name to label column, one task each. Labels are 0, 1 or null (not known)."""
-    lanes: PositiveInt = 8
-    """Fixed cuts of an epoch that workers share out among themselves: a run may go on with any
-    number of workers that divides it, over the very same batches."""
-    shuffle_window_row_groups: PositiveInt = 2
-    """Rows are shuffled within this many row groups of a lane; a worker holds
-    lanes / workers x this many row groups in memory."""
-    prefetch_batches: PositiveInt = 4
-    """Batches the reader's thread may be ahead of training."""
-    on_error: Literal["fail", "skip"] = "fail"
-    """A row group that cannot be read, or a label that is not 0, 1 or null: `fail` ends the run,
-    `skip` trains on without those rows and counts them."""
-
-    @model_validator(mode="after")
-    def _names_agree(self) -> Self:
-        for name, feature in self.features.items():
-            if isinstance(feature, IdFeature) and feature.table is not None:
-                owner = self.features.get(feature.table)
-                if not isinstance(owner, IdFeature) or owner.table is not None:
-                    owners = [n for n, f in self.id_features() if f.table is None]
-                    raise ValueError(
-                        f"data.features.{name}.table is {feature.table!r}, which has no table of "
-                        f"its own; allowed: {', '.join(owners) or 'none'}"
-                    )
-        label_of = {column: task for task, column in self.labels.items()}
-        if len(label_of) < len(self.labels):
-            raise ValueError("data.labels: two tasks name the same column; give each its own")
-        for name, feature in self.features.items():
-            column = feature.column or name
-            if column in label_of:
-                raise ValueError(
-                    f"data.features.{name} reads column {column!r}, the label of task "
-                    f"{label_of[column]!r}; a feature must not hold the answer"
-                )
-        return self
-
-    def id_features(self) -> list[tuple[str, IdFeature]]:
-        """Names and features of kind `id`, in order."""
-        return [(n, f) for n, f in self.features.items() if isinstance(f, IdFeature)]
-
-    def dense_features(self) -> list[tuple[str, DenseFeature]]:
-        """Names and features of kind `dense`, in order."""
-        return [(n, f) for n, f in self.features.items() if isinstance(f, DenseFeature)]
 
 
 class Model(Section):

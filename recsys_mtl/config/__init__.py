@@ -1,0 +1,48 @@
+"""The run's configuration: one frozen tree, read from one YAML file.
+
+section.py  what all parts are made of; the errors a user can mend
+data.py     features, labels and where the log lies
+run.py      everything else, and RunConfig
+file.py     load_config: from YAML and overrides to RunConfig, with its complaints
+"""
+
+from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
+from recsys_mtl.config.run import (
+    Adam,
+    Cluster,
+    GradOPS,
+    Method,
+    Metrics,
+    Model,
+    Optimizer,
+    Run,
+    RunConfig,
+    Sgd,
+    Tables,
+    Training,
+    Uniform,
+)
+from recsys_mtl.config.section import ConfigError, Section, UserError
+
+__all__ = [
+    "Adam",
+    "Cluster",
+    "ConfigError",
+    "Data",
+    "DenseFeature",
+    "Feature",
+    "GradOPS",
+    "IdFeature",
+    "Method",
+    "Metrics",
+    "Model",
+    "Optimizer",
+    "Run",
+    "RunConfig",
+    "Section",
+    "Sgd",
+    "Tables",
+    "Training",
+    "Uniform",
+    "UserError",
+]
