@@ -91,7 +91,8 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
 
     # Rows to logits to losses. The graph is cut at the pooled embeddings: however many tasks there
     # are, the tables are updated once, at the end.
-    pooled = worker.pooled(batch)  # [B, E]
+    factor = warm_up_factor(batch.step, worker.config.training.warm_up_steps)
+    pooled = worker.pooled(batch, learning_rate_factor=factor)  # [B, E]
     inputs = pooled.detach().requires_grad_()
     logits = worker.forward(inputs, batch.dense, worker.dropout_masks(batch.step))  # [B, T]
     losses = task_losses(logits, batch.labels, batch.label_mask, label_counts)  # [T]
@@ -115,12 +116,10 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
     clock.lap("deconflict")
 
     # Everything moves, or, where something is not finite, nothing. The tables are outside the Gram.
-    factor = warm_up_factor(batch.step, worker.config.training.warm_up_steps)
     before = worker.shared.vector.clone()
     worker.optimizer.step([update.shared, update.private], skip=update.skip, factor=factor)
     if worker.tables is not None:
         combined = torch.tensordot(update.outside_weights, input_gradients, dims=1)  # [B, E]
-        worker.tables.set_learning_rate_factor(factor)
         worker.tables.update(pooled, torch.where(update.skip, 0.0, combined))
     clock.lap("optimizer")
     record = StepRecord(

@@ -54,11 +54,14 @@ class Worker:
         logits: Tensor = self.heads(self.bottom(torch.cat([pooled, dense], dim=1), masks))
         return logits
 
-    def pooled(self, batch: ClickBatch) -> Tensor:
-        """[B, E] The batch's pooled embeddings, with the graph that updates the tables."""
+    def pooled(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Tensor:
+        """[B, E] The batch's pooled embeddings, with the graph that updates the tables.
+
+        The update's learning rate is decided here: TorchRec's lookup takes it along.
+        """
         if self.tables is None or batch.ids is None:
             return batch.dense.new_zeros(len(batch.dense), 0)
-        return self.tables(batch.ids)
+        return self.tables(batch.ids, learning_rate_factor)
 
     def dropout_masks(self, step: int) -> list[Tensor]:
         """One [B, units] mask a layer for this worker's lanes at `step`; empty without dropout."""

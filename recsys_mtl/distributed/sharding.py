@@ -66,11 +66,17 @@ class ShardedTables:
         )
         self._write_initial_rows(seed)
 
-    def __call__(self, ids: KeyedJaggedTensor) -> Tensor:
+    def __call__(self, ids: KeyedJaggedTensor, learning_rate_factor: float) -> Tensor:
         """[B, sum of D_f] Pooled embeddings, features side by side in the configuration's order.
 
         TorchRec's own order follows the plan, which changes with the number of workers.
+
+        Args:
+            ids: this worker's rows.
+            learning_rate_factor: of the configured learning rate, for the `update` of what is
+                returned: fbgemm's lookup hands the rate of its forward to its backward.
         """
+        self._set_learning_rate(learning_rate_factor)
         pooled = self._sharded(ids)
         columns = []
         for feature, mean in self._features:
@@ -89,8 +95,7 @@ class ShardedTables:
         """
         torch.autograd.backward(pooled, gradient)
 
-    def set_learning_rate_factor(self, factor: float) -> None:
-        """Use `factor` times the configured learning rate from the next update on."""
+    def _set_learning_rate(self, factor: float) -> None:
         if factor == self._factor:
             return
         self._factor = factor

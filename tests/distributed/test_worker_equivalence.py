@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.distributed.plain_torch import train_plainly
+
 SCRIPT = Path(__file__).with_name("train_steps.py")
 STEPS = 20
 RUN = """
@@ -110,6 +112,20 @@ def test_several_workers_train_what_one_trains(
     assert many["tables"].keys() == one["tables"].keys()
     for name, table in one["tables"].items():
         torch.testing.assert_close(many["tables"][name], table, rtol=1e-5, atol=1e-5)
+
+
+def test_one_worker_trains_what_plain_torch_trains(
+    outcomes: dict[int, dict[str, Outcome]], run_yaml: Path
+) -> None:
+    plain, found = train_plainly(str(run_yaml), STEPS), outcomes[1]["sgd"]
+    torch.testing.assert_close(found["losses"].double(), plain["losses"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["weights"], plain["weights"], rtol=1e-3, atol=1e-4)
+    for name in ("shared", "private"):
+        vector = found[name][: len(plain[name])].double()  # the rest is padding
+        torch.testing.assert_close(vector, plain[name], rtol=1e-4, atol=1e-5)
+    for name, table in plain["tables"].items():
+        sharded = found["tables"][f"embedding_bags.{name}.weight"].double()
+        torch.testing.assert_close(sharded, table, rtol=1e-4, atol=1e-5)
 
 
 def test_the_tasks_of_the_compared_runs_conflict(
