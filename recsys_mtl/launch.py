@@ -249,6 +249,8 @@ def _fit(job: TrainJob) -> dict[str, Any]:
     )
     try:
         result = trainer.fit()
+    except SystemExit:  # Ray Train's own answer to Ctrl-C, when it has ended the workers
+        raise KeyboardInterrupt from None
     except TrainingFailedError as error:
         user_error = _user_error(error)
         if user_error is not None:
