@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.distributed.planning import PlanRecord
 
 _FACTS = "run.json"
 
@@ -30,8 +31,8 @@ class Facts:
     """The configuration that made it."""
     data_digest: str
     """Of the training log's manifest."""
-    sharding_plan: str
-    """Which shard lay where, for people; restoring cuts the tables anew."""
+    sharding_plan: PlanRecord
+    """Which shard lay where; empty without tables. Restoring onto another plan cuts them anew."""
     totals: Mapping[str, Any]
     """`Totals.to_json()`."""
     evaluation: Mapping[str, Any]
@@ -70,13 +71,28 @@ def restore(
         UserError: it belongs to another model, method, optimizer or log; names what changed.
     """
     with checkpoint.as_directory() as folder:
-        numbers = json.loads((Path(folder) / _FACTS).read_text())
-        facts = Facts(
-            **numbers | {"config": RunConfig.model_validate_json(json.dumps(numbers["config"]))}
-        )
+        facts = _read_facts(folder)
         refuse_changes(facts.config, config, facts.data_digest, data_digest)
         load_tensors(_without_empty(tensors), checkpoint_id=folder)
     return facts
+
+
+def earlier_plan(checkpoint: ray.train.Checkpoint | None, config: RunConfig) -> PlanRecord | None:
+    """The sharding plan to keep to: the run's own, unless what it was made for has changed."""
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        facts = _read_facts(folder)
+    old = facts.config
+    same_workers = old.cluster.num_workers == config.cluster.num_workers
+    same_wishes = old.sharding == config.sharding
+    return facts.sharding_plan if same_workers and same_wishes and facts.sharding_plan else None
+
+
+def _read_facts(folder: str) -> Facts:
+    numbers = json.loads((Path(folder) / _FACTS).read_text())
+    config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
+    return Facts(**numbers | {"config": config})
 
 
 def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From a configuration to a finished run: the only file that sets Ray up."""
 
-import math
 import os
 import socket
 import time
@@ -20,9 +19,9 @@ from recsys_mtl.checkpoint import refuse_changes
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.stream import plan_of
-from recsys_mtl.metrics.exporter import RunExporter, Snapshot
+from recsys_mtl.metrics.exporter import RunExporter
 from recsys_mtl.progress import ProgressLine, console, show_result
-from recsys_mtl.run_folder import RunFolder, storage_url
+from recsys_mtl.run_folder import RunFolder, result_of, storage_url
 from recsys_mtl.train import TrainJob, train_worker
 
 _CHECKPOINTS_KEPT = 2
@@ -76,9 +75,11 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
             f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
             f"{job.device}"
         )
-        with ProgressLine(lambda: _latest(exporter), config.task_names):
+        with ProgressLine(
+            lambda: _ask(exporter.latest), lambda: _ask(exporter.sharding), config.task_names
+        ):
             metrics = _fit(job)
-        result = _result(config, metrics, wall_seconds=time.time() - started)
+        result = result_of(config, metrics, wall_seconds=time.time() - started)
         folder.finish(result, config.task_names)
         show_result(result, folder.url)
         return result
@@ -177,13 +178,12 @@ def _start_exporter(config: RunConfig) -> Any:
     return exporter
 
 
-def _latest(exporter: Any) -> Snapshot | None:
-    """The exporter's newest snapshot; None while it has none or does not answer."""
+def _ask(question: Any) -> Any:
+    """What a method of the exporter returns; None while it does not answer."""
     try:
-        snapshot: Snapshot | None = ray.get(exporter.latest.remote(), timeout=5)
+        return ray.get(question.remote(), timeout=5)
     except RayError:
         return None
-    return snapshot
 
 
 def _device(config: RunConfig) -> str:
@@ -280,43 +280,3 @@ def _log_folder() -> str:
     """Where each node's workers write what they log and print."""
     session = ray.get_runtime_context().get_session_name()
     return f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray/{session}/logs on their nodes"
-
-
-def _result(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:
-    """result.json, with null for what cannot be known."""
-    totals, steps = metrics["totals"], metrics["step"]
-    tasks = {
-        task: {
-            "auc": _known(numbers["auc"]),
-            "log_loss": _known(numbers["log_loss"]),
-            "positives": numbers["positives"],
-            "rows": numbers["rows"],
-            "not_finite": numbers["not_finite"],
-            "mean_weight": totals["weight_sums"][task] / steps,
-        }
-        for task, numbers in metrics["evaluation"].items()
-    }
-    deconflicts = config.method.kind != "uniform"
-    return {
-        "run": config.run.name,
-        "finished": True,
-        "world_size": config.cluster.num_workers,
-        "epochs": metrics["epochs"],
-        "steps": steps,
-        "rows": totals["rows"],
-        "rows_per_second": totals["rows"] / totals["seconds"],
-        "wall_seconds": wall_seconds,
-        "method": config.method.model_dump(mode="json"),
-        "tasks": tasks,
-        # The uniform sum has no gradient per task to see a conflict in.
-        "conflicting_steps": totals["conflicting_steps"] if deconflicts else None,
-        "min_norm_steps": totals["min_norm_steps"] if deconflicts else None,
-        "skipped_steps": totals["skipped_steps"],
-        "rejected_rows": totals["rejected_rows"],
-        "nulls": {column: count for column, count in totals["nulls"].items() if count},
-        "parameters": metrics["parameters"],
-    }
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

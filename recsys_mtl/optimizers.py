@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.gradients.gram import combine_gradients
 
 
 def warm_up_factor(step: int, warm_up_steps: int) -> float:
@@ -19,8 +20,8 @@ def warm_up_factor(step: int, warm_up_steps: int) -> float:
 class DenseOptimizer:
     """Adam or gradient descent, fused, on the flat bottom [P] and the flat heads [H]."""
 
-    def __init__(self, optimizer: Adam | Sgd, vectors: list[Tensor]) -> None:
-        self._vectors = vectors
+    def __init__(self, optimizer: Adam | Sgd, shared: Tensor, private: Tensor) -> None:
+        self._vectors = vectors = [shared, private]
         self._learning_rate = optimizer.learning_rate
         self._optimizer: torch.optim.Optimizer
         match optimizer:
@@ -38,19 +39,30 @@ class DenseOptimizer:
                 assert_never(optimizer)
         self._make_state()
 
-    def step(self, gradients: list[Tensor], *, skip: Tensor, factor: float) -> None:
-        """Move every vector along its gradient, or, where `skip` is set, move nothing.
+    def step(
+        self,
+        task_gradients: Tensor,
+        coefficients: Tensor,
+        private_gradient: Tensor,
+        *,
+        skip: Tensor,
+        factor: float,
+    ) -> None:
+        """Move bottom and heads along their gradients, or, where `skip` is set, move nothing.
 
         A zero gradient would not do: Adam moves on with its momentum. The fused kernels read the
         flag on the device, as they do for gradient scaling, so nothing waits for it.
 
         Args:
-            gradients: one a vector, of the same shape.
+            task_gradients: [T, P] of the bottom.
+            coefficients: [T] float64: the bottom's gradient is their combination.
+            private_gradient: [H] of the heads.
             skip: [] bool.
             factor: multiplies the learning rate.
         """
-        for vector, gradient in zip(self._vectors, gradients, strict=True):
-            vector.grad = gradient
+        shared, private = self._vectors
+        shared.grad = combine_gradients(task_gradients, coefficients)
+        private.grad = private_gradient
         for group in self._optimizer.param_groups:
             group["lr"] = factor * self._learning_rate
         self._optimizer.found_inf = skip.to(torch.float32)  # type: ignore[attr-defined]

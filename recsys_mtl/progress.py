@@ -42,8 +42,19 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
 class ProgressLine:
     """Follows a run in a thread of its own, between `with` and its end."""
 
-    def __init__(self, latest: Callable[[], Snapshot | None], task_names: tuple[str, ...]) -> None:
-        self._latest, self._tasks = latest, task_names
+    def __init__(
+        self,
+        latest: Callable[[], Snapshot | None],
+        sharding: Callable[[], list[str] | None],
+        task_names: tuple[str, ...],
+    ) -> None:
+        """Follow what the two functions return.
+
+        Args:
+            latest: the newest snapshot, or None.
+            sharding: lines on where the tables lie, printed once; None before that is known.
+        """
+        self._latest, self._sharding, self._tasks = latest, sharding, task_names
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -61,9 +72,12 @@ class ProgressLine:
         self._thread.join(timeout=10)
 
     def _follow(self) -> None:
-        shown, shown_at = -1, 0.0
+        shown, shown_at, sharding = -1, 0.0, None
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while not self._stopped.wait(0.5):
+                if sharding is None and (sharding := self._sharding()) is not None:
+                    for line in sharding:
+                        console.print(line)
                 snapshot = self._latest()
                 if snapshot is None or snapshot.step == shown:
                     continue

@@ -19,9 +19,10 @@ from recsys_mtl.data.plan import Plan
 from recsys_mtl.data.schema import columns_read
 from recsys_mtl.distributed.collectives import all_reduce_sum
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.distributed.planning import PlanRecord, describe
 from recsys_mtl.metrics.auc import WindowAuc, auc_from_histogram
 from recsys_mtl.metrics.exporter import Snapshot
-from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
+from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ class Reporter:
             self._trace = TraceWriter(url, self._attempt, self._tasks)
             self._unflushed = 0
 
+    def begin(self, plan: PlanRecord) -> None:
+        """Let the driver know what this attempt trains with."""
+        if self._exporter is not None and self._context.rank == 0:
+            self._exporter.begin.remote(describe(plan))
+
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
         self._window.update(logits, batch.labels, batch.label_mask)
@@ -83,6 +89,8 @@ class Reporter:
             return
         auc = auc_from_histogram(all_reduce_sum(self._window.state())).tolist()
         nulls = all_reduce_sum(torch.from_numpy(self._nulls).to(self._context.device)).tolist()
+        sent = [sum(record.bytes_sent[kind] for record in self._records) for kind in BYTE_KINDS]
+        all_sent = all_reduce_sum(torch.tensor(sent, device=self._context.device)).tolist()
         rows = record_rows(
             self._records,
             self._tasks,
@@ -96,6 +104,8 @@ class Reporter:
         self.totals.add(rows, self._tasks, seconds)
         for column, count in zip(self._columns, nulls, strict=True):
             self.totals.nulls[column] = self.totals.nulls.get(column, 0) + count
+        for kind, count in zip(BYTE_KINDS, all_sent, strict=True):
+            self.totals.bytes_sent[kind] = self.totals.bytes_sent.get(kind, 0) + count
         self._records, self._nulls = [], np.zeros_like(self._nulls)
         if self._trace is not None:
             self._trace.append(rows)

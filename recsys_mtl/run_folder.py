@@ -10,6 +10,7 @@ checkpoint_*  committed checkpoints, and Ray Train's own book-keeping
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,53 @@ class RunFolder:
         temporary = f"{self._path}/.{name}.tmp"
         self._filesystem.pipe_file(temporary, content)
         self._filesystem.mv(temporary, f"{self._path}/{name}")
+
+
+def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:
+    """result.json, with null for what cannot be known.
+
+    Args:
+        metrics: of the last report, whose checkpoint is the run's end.
+    """
+    totals, steps = metrics["totals"], metrics["step"]
+    tasks = {
+        task: {
+            "auc": _known(numbers["auc"]),
+            "log_loss": _known(numbers["log_loss"]),
+            "positives": numbers["positives"],
+            "rows": numbers["rows"],
+            "not_finite": numbers["not_finite"],
+            "mean_weight": totals["weight_sums"][task] / steps,
+        }
+        for task, numbers in metrics["evaluation"].items()
+    }
+    deconflicts = config.method.kind != "uniform"
+    return {
+        "run": config.run.name,
+        "finished": True,
+        "world_size": config.cluster.num_workers,
+        "epochs": metrics["epochs"],
+        "steps": steps,
+        "rows": totals["rows"],
+        "rows_per_second": totals["rows"] / totals["seconds"],
+        "wall_seconds": wall_seconds,
+        "method": config.method.model_dump(mode="json"),
+        "tasks": tasks,
+        # The uniform sum has no gradient per task to see a conflict in; between refreshes of the
+        # coefficients there is none either.
+        "conflicting_steps": totals["conflicting_steps"] if deconflicts else None,
+        "min_norm_steps": totals["min_norm_steps"] if deconflicts else None,
+        # Of the steps that compared cheaper coefficients with every task's gradient.
+        "audited_steps": totals["audited_steps"],
+        "opposing_steps": totals["opposing_steps"],
+        "skipped_steps": totals["skipped_steps"],
+        "rejected_rows": totals["rejected_rows"],
+        "nulls": {column: count for column, count in totals["nulls"].items() if count},
+        "parameters": metrics["parameters"],
+        "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
+        "sharding": metrics["sharding"],
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,7 +1,7 @@
 """Training, from top to bottom: one batch from Parquet rows to table updates.
 
-B rows of this worker's batch, T tasks, O objectives (T, or 1 for the uniform sum), P shared
-parameters, H head parameters, E columns of all pooled embeddings.
+B rows of this worker's batch, T tasks, H' columns of the representation, P parameters of the
+bottom, H of the heads, E columns of all pooled embeddings.
 """
 
 import time
@@ -21,14 +21,13 @@ from recsys_mtl.data.plan import Plan
 from recsys_mtl.data.stream import BatchStream, plan_of
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.gradients.gram import gram_matrix
-from recsys_mtl.gradients.methods import method_coefficients, objectives
-from recsys_mtl.gradients.update import combined_update, descent_cosines
+from recsys_mtl.gradients.update import clip_factor, descent_cosines, vector_norm
 from recsys_mtl.metrics.auc import AucHistogram, BinarySums, auc_from_histogram, summarise_binary
-from recsys_mtl.metrics.record import PhaseClock, StepRecord
+from recsys_mtl.metrics.record import BYTE_KINDS, PhaseClock, StepRecord
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.optimizers import warm_up_factor
 from recsys_mtl.report import Reporter
+from recsys_mtl.shared_update import Backward, SharedUpdate, shared_update
 from recsys_mtl.worker import Worker, build
 
 
@@ -55,9 +54,12 @@ class TrainJob:
 def train_worker(job: TrainJob) -> None:
     """One Ray Train worker, from its start or the run's last checkpoint to the end."""
     config, context = job.config, _context(job)
-    worker = build(config, context, job.train)
+    worker = build(
+        config, context, job.train, checkpoint.earlier_plan(ray.train.get_checkpoint(), config)
+    )
     reporter = Reporter(config, context, job.run_url, worker.plan, job.last_step, job.exporter)
     step = _restore(worker, reporter, job)
+    reporter.begin(worker.tables.plan if worker.tables is not None else {})
     with _stream(worker, job.train, worker.plan, step, job.last_step) as batches:
         waiting_since = time.perf_counter()
         for batch in batches:
@@ -85,54 +87,46 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
 
     Every worker calls it with its part of the same global batch.
     """
+    training = worker.config.training
     # How many labels of each task the global batch has: a loss is the mean over all of them.
     label_counts, row_counts = _count(batch)  # [T], [2]
     clock.lap("communication")
 
-    # Rows to logits to losses. The graph is cut at the pooled embeddings: however many tasks there
-    # are, the tables are updated once, at the end.
-    factor = warm_up_factor(batch.step, worker.config.training.warm_up_steps)
-    pooled = worker.pooled(batch, learning_rate_factor=factor)  # [B, E]
-    inputs = pooled.detach().requires_grad_()
-    logits = worker.forward(inputs, batch.dense, worker.dropout_masks(batch.step))  # [B, T]
-    losses = task_losses(logits, batch.labels, batch.label_mask, label_counts)  # [T]
+    # Ids to pooled embeddings to the representation to logits to losses. The graph is cut at the
+    # owners of the tables: however many tasks there are, one backward moves them, at the end.
+    factor = warm_up_factor(batch.step, training.warm_up_steps)
+    lookup = worker.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
+    tape = worker.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
+    losses = task_losses(tape.logits, batch.labels, batch.label_mask, label_counts)  # [T]
     clock.lap("forward")
 
-    # One gradient an objective: of the bottom into worker.shared_gradients [O, P], of the heads
-    # into worker.private_gradient [H], both summed over the workers; of the inputs, local.
+    # Each loss back to the representation. A head has its own loss's gradient, [H] for them all.
     sums = PendingSums()
-    input_gradients = _backward(worker, losses, inputs, sums)  # [O, B, E]
-    clock.lap("backward")
-    losses = losses.detach()
-    sums.add(losses)
-    sums.wait()
-    clock.lap("communication")
+    deltas, private = tape.through_heads(losses)  # [T, B, H']
+    worker.private.write_gradient(private, worker.private_gradient)
+    sums.add(worker.private_gradient)
+    sums.add(losses := losses.detach())
 
-    # Products of the gradients to coefficients to one update.
-    gram = gram_matrix(worker.shared_gradients)  # [O, O] float64
-    method = method_coefficients(worker.config.method, gram)
-    clip = worker.config.training.gradient_clip_norm
-    update = combined_update(worker.shared_gradients, worker.private_gradient, gram, method, clip)
+    # From the representation down to bottom and tables: a gradient a task, their products and the
+    # combination, or, between refreshes and for the uniform sum, one gradient for all.
+    back = Backward(worker, tape, lookup, deltas, sums, clock)
+    update = shared_update(back, batch.step)
+    private_norm = vector_norm(worker.private_gradient)
+    private_clip = clip_factor(private_norm, training.gradient_clip_norm)
+    skip = ~(update.finite & private_norm.isfinite())
     clock.lap("deconflict")
 
-    # Everything moves, or, where something is not finite, nothing. The tables are outside the Gram.
-    before = worker.shared.vector.clone()
-    worker.optimizer.step([update.shared, update.private], skip=update.skip, factor=factor)
-    if worker.tables is not None:
-        combined = torch.tensordot(update.outside_weights, input_gradients, dims=1)  # [B, E]
-        worker.tables.update(pooled, torch.where(update.skip, 0.0, combined))
-    clock.lap("optimizer")
-    record = StepRecord(
-        losses=losses,
-        gram=gram,
-        method=method,
-        skipped=update.skip,
-        update_norm=update.norm,
-        applied=descent_cosines(worker.shared_gradients, gram, worker.shared.vector - before),
-        rows=row_counts,
-        seconds=clock.seconds,
+    # Everything moves, or, where something is not finite, nothing.
+    before = worker.shared.vector.clone() if _measured(worker, update, batch.step) else None
+    private_gradient = worker.private_gradient * private_clip.to(losses.dtype)
+    worker.optimizer.step(
+        update.gradients, update.coefficients, private_gradient, skip=skip, factor=factor
     )
-    return record, logits.detach()
+    if worker.tables is not None and lookup is not None and update.tables is not None:
+        worker.tables.update(lookup, [torch.where(skip, 0.0, g) for g in update.tables])
+    clock.lap("optimizer")
+    record = _record(back, losses, update, before, skip, row_counts)
+    return record, tape.logits.detach()
 
 
 def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
@@ -150,7 +144,7 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
     )
     with torch.no_grad(), _stream(worker, manifest, plan, 0, plan.steps_per_epoch) as batches:
         for batch in (b.to(device) for b in batches):
-            logits = worker.forward(worker.pooled(batch), batch.dense, [])
+            logits = worker.forward(worker.look_up(batch), batch.dense, []).logits
             histogram.update(logits, batch.labels, batch.label_mask)
             sums.update(logits, batch.labels, batch.label_mask)
     auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
@@ -173,28 +167,38 @@ def _count(batch: ClickBatch) -> tuple[Tensor, Tensor]:
     return counts[:-2], counts[-2:]
 
 
-def _backward(worker: Worker, losses: Tensor, inputs: Tensor, sums: PendingSums) -> Tensor:
-    """[O, B, E] Gradients of the inputs; those of parameters go to the worker's buffers.
+def _measured(worker: Worker, update: SharedUpdate, step: int) -> bool:
+    """Whether this step compares what the bottom really moved by with the tasks' gradients."""
+    at_log = _due(step + 1, worker.config.training.log_interval_steps)
+    return at_log and update.bottom_gram is not None
 
-    The sum of one objective's gradient over the workers runs while the next is computed.
-    """
-    input_gradients, private = [], list[Tensor]()
-    goals = objectives(worker.config.method, losses)
-    num_shared = len(worker.shared.parameters)
-    for objective, goal in enumerate(goals):
-        gradients = torch.autograd.grad(
-            goal,
-            [inputs, *worker.shared.parameters, *worker.head_parameters[objective]],
-            retain_graph=objective + 1 < len(goals),
-        )
-        input_gradients.append(gradients[0])
-        row = worker.shared_gradients[objective]
-        worker.shared.write_gradient(gradients[1 : 1 + num_shared], row)
-        sums.add(row)
-        private += gradients[1 + num_shared :]
-    worker.private.write_gradient(private, worker.private_gradient)
-    sums.add(worker.private_gradient)
-    return torch.stack(input_gradients)
+
+def _record(
+    back: Backward,
+    losses: Tensor,
+    update: SharedUpdate,
+    before: Tensor | None,
+    skip: Tensor,
+    row_counts: Tensor,
+) -> StepRecord:
+    worker = back.worker
+    dense = back.sums.bytes if worker.context.world_size > 1 else 0
+    tables = {} if back.lookup is None else back.lookup.bytes_sent
+    applied = torch.full_like(update.decision.weights, torch.nan)
+    if before is not None and update.bottom_gram is not None:
+        moved = worker.shared.vector - before
+        applied = descent_cosines(update.gradients, update.bottom_gram, moved)
+    return StepRecord(
+        losses=losses,
+        decision=update.decision,
+        skipped=skip,
+        opposes=update.opposes,
+        update_norm=update.norm,
+        applied=applied,
+        rows=row_counts,
+        seconds=back.clock.seconds,
+        bytes_sent=dict.fromkeys(BYTE_KINDS, 0) | tables | {"dense_gradients": dense},
+    )
 
 
 def _context(job: TrainJob) -> WorkerContext:
@@ -249,7 +253,7 @@ def _save(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
         step=step,
         config=job.config,
         data_digest=job.train.digest,
-        sharding_plan=str(worker.tables.plan) if worker.tables is not None else "",
+        sharding_plan=worker.tables.plan if worker.tables is not None else {},
         totals=reporter.totals.to_json(),
         evaluation=reporter.evaluation,
         window_steps=reporter.window_steps(),
@@ -266,5 +270,6 @@ def _save(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
         "epochs": epochs,
         "evaluation": reporter.evaluation,
         "parameters": parameters,
+        "sharding": facts.sharding_plan,
     }
     checkpoint.save(tensors, facts, metrics | {"totals": reporter.totals.to_json()})

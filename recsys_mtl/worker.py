@@ -1,27 +1,27 @@
 """What one worker holds: model, tables, optimizers and the room for its gradients.
 
-B rows of this worker's batch, T tasks, O objectives (T, or 1 for the uniform sum), P shared
-parameters, H head parameters, E columns of all pooled embeddings.
+B rows of this worker's batch, T tasks, P parameters of the bottom, H of the heads.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recsys_mtl.config import RunConfig
+from recsys_mtl.config import RunConfig, Uniform
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.data.stream import plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.distributed.sharding import ShardedTables
+from recsys_mtl.distributed.planning import PlanRecord
+from recsys_mtl.distributed.sharding import Lookup, ShardedTables
 from recsys_mtl.gradients.flat import FlatParameters
-from recsys_mtl.gradients.methods import objective_tasks
 from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.shared_bottom import Heads, SharedBottom, build_dense_model, dropout_masks
+from recsys_mtl.model.tape import Tape, run_forward
 from recsys_mtl.optimizers import DenseOptimizer
 
 
@@ -41,27 +41,29 @@ class Worker:
     """The bottom, [P]."""
     private: FlatParameters
     """The heads, [H]."""
-    head_parameters: list[list[nn.Parameter]]
-    """[O] the heads that get their gradient from each objective."""
     shared_gradients: Tensor
-    """[O, P]"""
+    """[T, P], or [1, P] for a method that never has a gradient a task."""
     private_gradient: Tensor
     """[H]"""
+    held: Tensor
+    """[2, T] float64: the newest weights and coefficients, 1 before the first; kept for the steps
+    that do not compute their own."""
     optimizer: DenseOptimizer
 
-    def forward(self, pooled: Tensor, dense: Tensor, masks: list[Tensor]) -> Tensor:
-        """[B, T] logits of pooled embeddings [B, E] and dense inputs."""
-        logits: Tensor = self.heads(self.bottom(torch.cat([pooled, dense], dim=1), masks))
-        return logits
+    def look_up(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Lookup | None:
+        """The batch's pooled embeddings; None for a model without id features.
 
-    def pooled(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Tensor:
-        """[B, E] The batch's pooled embeddings, with the graph that updates the tables.
-
-        The update's learning rate is decided here: TorchRec's lookup takes it along.
+        The tables' learning rate is decided here: TorchRec's lookup takes it along.
         """
         if self.tables is None or batch.ids is None:
-            return batch.dense.new_zeros(len(batch.dense), 0)
-        return self.tables(batch.ids, learning_rate_factor)
+            return None
+        return self.tables.look_up(batch.ids, learning_rate_factor)
+
+    def forward(self, lookup: Lookup | None, dense: Tensor, masks: list[Tensor]) -> Tape:
+        """Bottom and heads on pooled embeddings and dense inputs."""
+        inputs = dense if lookup is None else torch.cat([lookup.pooled.detach(), dense], dim=1)
+        precision = getattr(torch, self.config.training.precision)
+        return run_forward(self.bottom, self.heads, inputs, masks, precision)
 
     def dropout_masks(self, step: int) -> list[Tensor]:
         """One [B, units] mask a layer for this worker's lanes at `step`; empty without dropout."""
@@ -79,13 +81,23 @@ class Worker:
         return {
             "shared": self.shared.vector,
             "private": self.private.vector,
+            "held": self.held,
             "dense_optimizer": self.optimizer.state(),
             "tables": self.tables.state() if self.tables is not None else {},
         }
 
 
-def build(config: RunConfig, context: WorkerContext, manifest: Manifest) -> Worker:
-    """Model, tables and optimizers before the first step: the same for any number of workers."""
+def build(
+    config: RunConfig,
+    context: WorkerContext,
+    manifest: Manifest,
+    earlier_plan: PlanRecord | None = None,
+) -> Worker:
+    """Model, tables and optimizers before the first step: the same for any number of workers.
+
+    Args:
+        earlier_plan: which shard lay where when the run was interrupted; kept to where it can be.
+    """
     plan = plan_of(
         manifest,
         config.data,
@@ -94,7 +106,14 @@ def build(config: RunConfig, context: WorkerContext, manifest: Manifest) -> Work
     )
     has_tables = bool(config.data.id_features())
     tables = (
-        ShardedTables(config.data, config.optimizer.tables, context, config.run.seed)
+        ShardedTables(
+            config.data,
+            config.optimizer.tables,
+            config.sharding,
+            context,
+            config.run.seed,
+            earlier_plan,
+        )
         if has_tables
         else None
     )
@@ -106,7 +125,8 @@ def build(config: RunConfig, context: WorkerContext, manifest: Manifest) -> Work
     private = FlatParameters(heads.to(context.device).parameters())
     for vector in (shared.vector, private.vector):
         broadcast_from_first(vector)
-    groups = objective_tasks(config.method, len(config.task_names))
+    num_tasks = len(config.task_names)
+    rows = 1 if isinstance(config.method, Uniform) else num_tasks
     return Worker(
         config=config,
         context=context,
@@ -116,10 +136,8 @@ def build(config: RunConfig, context: WorkerContext, manifest: Manifest) -> Work
         heads=heads,
         shared=shared,
         private=private,
-        head_parameters=[
-            [p for t in group for p in heads.towers[t].parameters()] for group in groups
-        ],
-        shared_gradients=shared.task_gradients(len(groups)),
+        shared_gradients=shared.task_gradients(rows),
         private_gradient=torch.zeros_like(private.vector),
-        optimizer=DenseOptimizer(config.optimizer.dense, [shared.vector, private.vector]),
+        held=torch.ones(2, num_tasks, dtype=torch.float64, device=context.device),
+        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector),
     )

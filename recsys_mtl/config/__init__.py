@@ -2,16 +2,17 @@
 
 section.py  what all parts are made of; the errors a user can mend
 data.py     features, labels and where the log lies
+method.py   how the tasks' gradients become one update
+sharding.py how embedding tables are cut over the workers
 run.py      everything else, and RunConfig
 file.py     load_config: from YAML and overrides to RunConfig, with its complaints
 """
 
 from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
+from recsys_mtl.config.method import GradOPS, Method, Uniform
 from recsys_mtl.config.run import (
     Adam,
     Cluster,
-    GradOPS,
-    Method,
     Metrics,
     Model,
     Optimizer,
@@ -20,9 +21,10 @@ from recsys_mtl.config.run import (
     Sgd,
     Tables,
     Training,
-    Uniform,
+    refuse_on_cpu,
 )
 from recsys_mtl.config.section import ConfigError, Section, UserError
+from recsys_mtl.config.sharding import TableSharding
 
 __all__ = [
     "Adam",
@@ -41,8 +43,10 @@ __all__ = [
     "RunConfig",
     "Section",
     "Sgd",
+    "TableSharding",
     "Tables",
     "Training",
     "Uniform",
     "UserError",
+    "refuse_on_cpu",
 ]

@@ -23,18 +23,15 @@ class IdFeature(Section):
     """The feature whose table this one shares, instead of `rows` and `embedding_dim`."""
     pooling: Literal["sum", "mean"] = "sum"
     """How the embeddings of a list become one vector. An empty list gives zeros."""
-    sharding: Literal["table_wise", "column_wise", "row_wise"] | None = None
-    """How this feature's table is cut over the workers; `table_wise` when not given. `row_wise`
-    runs on CUDA only."""
 
     @model_validator(mode="after")
     def _table_is_own_or_shared(self) -> Self:
         if self.table is None and (self.rows is None or self.embedding_dim is None):
             raise ValueError("needs `rows` and `embedding_dim`, or the `table` it shares")
-        if self.table is not None and (self.rows, self.embedding_dim, self.sharding) != (None,) * 3:
+        if self.table is not None and (self.rows, self.embedding_dim) != (None, None):
             raise ValueError(
-                "`table` shares another feature's table, so `rows`, `embedding_dim` and `sharding` "
-                "belong there; remove them here"
+                "`table` shares another feature's table, so `rows` and `embedding_dim` belong "
+                "there; remove them here"
             )
         return self
 

@@ -8,7 +8,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from recsys_mtl.config.data import Data
-from recsys_mtl.config.section import FiniteFloat, PositiveFloat, PositiveInt, Section, spelled
+from recsys_mtl.config.method import Method
+from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
+from recsys_mtl.config.sharding import TableSharding
 
 
 class Run(Section):
@@ -42,25 +44,6 @@ class Model(Section):
     """Probability that a unit of a shared layer is dropped in training."""
     head_hidden_sizes: tuple[PositiveInt, ...] = ()
     """Widths of each task's own hidden layers before its logit; empty is a linear head."""
-
-
-class Uniform(Section):
-    """The plain sum of the tasks' losses: one backward, no deconfliction."""
-
-    kind: Literal["uniform"]
-    """Discriminates the union."""
-
-
-class GradOPS(Section):
-    """Each conflicting gradient off the span of the others, then reweighted by r_i^alpha."""
-
-    kind: Literal["gradops"]
-    """Discriminates the union."""
-    alpha: FiniteFloat = 0.0
-    """The trade-off: above 0 favours tasks that dominate the update, below 0 the dominated."""
-
-
-Method = Annotated[Uniform | GradOPS, Field(discriminator="kind")]
 
 
 class Adam(Section):
@@ -119,7 +102,11 @@ class Training(Section):
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
     """Learning rates rise linearly to their value over this many steps."""
     gradient_clip_norm: PositiveFloat | None = None
-    """Largest norm of the combined shared gradient; heads are clipped to it apart."""
+    """Largest norm of the combined gradient of bottom and tables (with `method.scope: bottom`, of
+    the bottom, the tables taking the same factor); heads are clipped to it apart."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in bottom and heads (autocast). Parameters, sums over workers, the Gram and
+    the optimizers' moments stay as they are; tables and their gradients are float32."""
     log_interval_steps: PositiveInt = 20
     """Steps between two looks at the counters: progress line, exporter, trace."""
     auc_window_steps: PositiveInt = 200
@@ -167,6 +154,8 @@ class RunConfig(Section):
     """How the tasks' gradients become one update."""
     optimizer: Optimizer = Optimizer()
     """Dense and table optimizers."""
+    sharding: dict[Name, TableSharding] = Field(default_factory=dict)
+    """By the feature that owns the table; a table that is not named is table_wise, fused."""
     training: Training
     """Batch, length, intervals."""
     cluster: Cluster = Cluster()
@@ -186,8 +175,11 @@ class RunConfig(Section):
         "training.auc_window_steps",
         "training.checkpoint_interval_steps",
         "training.evaluation_interval_steps",
+        "sharding",
         "cluster",
         "metrics",
+        "method.backend",
+        "method.audit_interval_steps",
     )
 
     @model_validator(mode="after")
@@ -208,20 +200,31 @@ class RunConfig(Section):
                 f"training.global_batch_size is {rows}, which data.lanes ({lanes}) does not "
                 f"divide; the nearest that fits is {max(lanes, round(rows / lanes) * lanes)}"
             )
-        for name, feature in self.data.id_features():
-            place = f"data.features.{name}.sharding"
-            tables = self.optimizer.tables.kind
-            if feature.sharding == "column_wise" and tables == "rowwise_adagrad":
+        return self
+
+    @model_validator(mode="after")
+    def _tables_can_be_cut(self) -> Self:
+        dims = {n: f.embedding_dim for n, f in self.data.id_features() if f.table is None}
+        for name, sharding in self.sharding.items():
+            place, kind, columns = f"sharding.{name}", sharding.kind, sharding.columns_per_shard
+            dim = dims.get(name)
+            if dim is None:
                 raise ValueError(
-                    f"{place} is column_wise, where rowwise_adagrad would keep one state per "
+                    f"{place} names no table; the features that own one: {', '.join(dims) or '-'}"
+                )
+            if columns is not None and dim % columns:
+                raise ValueError(
+                    f"{place}.columns_per_shard is {columns}, which does not divide the table's "
+                    f"embedding_dim ({dim}); take a multiple of 4 that does"
+                )
+            if kind == "column_wise" and self.optimizer.tables.kind == "rowwise_adagrad":
+                raise ValueError(
+                    f"{place}.kind is column_wise, where rowwise_adagrad would keep one state per "
                     "column shard and give other results; take optimizer.tables.kind adagrad or "
                     "sgd, or table_wise"
                 )
-            if feature.sharding == "row_wise" and self.cluster.device == "cpu":
-                raise ValueError(
-                    f"{place} is row_wise, which TorchRec has on CUDA only; choose table_wise or "
-                    "column_wise for cluster.device cpu"
-                )
+            if self.cluster.device == "cpu":
+                refuse_on_cpu(name, sharding)
         return self
 
     @property
@@ -243,16 +246,37 @@ class RunConfig(Section):
         for leaves, config in ((old, earlier), (new, self)):
             leaves["data.features"] = list(config.data.features)
             leaves["data.labels"] = list(config.data.labels)
+        changed = [p for p in sorted(old.keys() | new.keys()) if old.get(p) != new.get(p)]
+        # Another kind has other settings: naming the kind says it all.
+        kinds = tuple(p.removesuffix("kind") for p in changed if p.endswith(".kind"))
         return [
             f"{path}: {old.get(path)!r} -> {new.get(path)!r}"
-            for path in sorted(old.keys() | new.keys())
-            if old.get(path) != new.get(path)
+            for path in changed
+            if (path.endswith(".kind") or not path.startswith(kinds))
             and not any(path == p or path.startswith(p + ".") for p in self.MAY_CHANGE)
         ]
 
 
 EXPONENT_NUMBER = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """1e-3: YAML 1.1 takes it for text, as it has no dot; here it is a number."""
+
+
+def refuse_on_cpu(table: str, sharding: TableSharding) -> None:
+    """Nothing, where workers without a GPU can hold the table so.
+
+    Raises:
+        ValueError: they cannot; says what to choose.
+    """
+    if sharding.kind == "row_wise":
+        raise ValueError(
+            f"sharding.{table}.kind is row_wise, which TorchRec has on CUDA only; choose "
+            "table_wise or column_wise for workers without a GPU"
+        )
+    if sharding.kernel != "fused":
+        raise ValueError(
+            f"sharding.{table}.kernel is {sharding.kernel}, which there is on CUDA only; choose "
+            "fused for workers without a GPU"
+        )
 
 
 class _Dumper(yaml.SafeDumper):

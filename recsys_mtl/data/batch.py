@@ -90,14 +90,18 @@ def _jagged(
     names: list[str], lanes: Sequence[Sequence[EncodedRows]], padding: list[int]
 ) -> KeyedJaggedTensor:
     """All features' bags, feature by feature, as TorchRec's input."""
-    values, lengths = [np.zeros(0, dtype=np.int64)], []
+    values, lengths, length_per_key = [np.zeros(0, dtype=np.int64)], [], []
     for feature in range(len(names)):
+        num_ids = 0
         for lane, missing in zip(lanes, padding, strict=True):
             bags: list[Ragged] = [piece.ids[feature] for piece in lane]
             values += [b.values for b in bags]
             lengths += [b.lengths for b in bags] + [np.zeros(missing, dtype=np.int64)]
+            num_ids += sum(len(b.values) for b in bags)
+        length_per_key.append(num_ids)
     return KeyedJaggedTensor(
         keys=names,
         values=torch.from_numpy(np.concatenate(values)),
         lengths=torch.from_numpy(np.concatenate(lengths)),
+        length_per_key=length_per_key,  # else TorchRec asks the device for it
     )

@@ -20,12 +20,15 @@ class PendingSums:
 
     def __init__(self) -> None:
         self._works: list[dist.Work] = []
+        self.bytes = 0
+        """Of the tensors added so far."""
 
     def add(self, tensor: Tensor) -> None:
         """Start summing `tensor` in place; it must not be touched before `wait`."""
         work = dist.all_reduce(tensor, op=dist.ReduceOp.SUM, async_op=True)
         assert work is not None
         self._works.append(work)
+        self.bytes += tensor.nbytes
 
     def wait(self) -> None:
         """Until all sums are there (on CUDA: until the stream has them queued)."""

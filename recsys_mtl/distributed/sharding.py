@@ -1,13 +1,15 @@
 """The embedding tables, cut over the workers by TorchRec.
 
 Only the tables go into DistributedModelParallel; the dense part of the model is reduced by us.
-TorchRec fuses the tables' optimizer into their backward: one backward is one update.
+TorchRec fuses the tables' optimizer into their backward: one backward is one update. So the graph
+is cut at the outputs of the tables' owners: gradients of any number of tasks are taken there, and
+one backward of their combination moves the tables.
 
-B batch rows of this worker, D_f embedding dimension of feature f.
+B batch rows of this worker, E columns of all pooled embeddings, T tasks, W workers.
 """
 
-import os
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,20 +19,15 @@ from torchrec import EmbeddingBagCollection, KeyedJaggedTensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.comm_ops import set_gradient_division
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
-from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
-from torchrec.distributed.planner.types import (
-    HardwareConfig,
-    KernelConfig,
-    PlannerError,
-    TopologyFactory,
-    TrainerConfig,
-)
-from torchrec.distributed.types import ShardingPlan
 
-from recsys_mtl.config import Data, Tables, UserError
-from recsys_mtl.distributed.collectives import made_by_first
+from recsys_mtl.config import Data, Tables, TableSharding
+from recsys_mtl.distributed.collectives import all_reduce_sum, made_by_first
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.model.embeddings import initial_rows, table_descriptions, table_name
+from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
+from recsys_mtl.distributed.planning import PlanRecord, fits, make_plan, plan_from, record_of
+from recsys_mtl.distributed.traffic import TableTraffic
+from recsys_mtl.gradients.table_products import TableGradients
+from recsys_mtl.model.embeddings import initial_rows, table_descriptions
 
 _OPTIMIZERS = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
@@ -38,11 +35,46 @@ _OPTIMIZERS = {
     "sgd": EmbOptimType.EXACT_SGD,
 }
 
+OwnerGradient = list[Tensor]
+"""One [W B, columns] a lookup: a gradient for what this worker's shards gave to all workers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """One batch's pooled embeddings, and what their gradients need."""
+
+    pooled: Tensor
+    """[B, E] of this worker's rows, features in the configuration's order; the graph goes down to
+    `leaves`."""
+    outputs: list[Tensor]
+    """What this worker's shards gave to all workers; the graph goes down to the tables."""
+    leaves: list[Tensor]
+    """The same, cut off."""
+    ids: list[KeyedJaggedTensor]
+    """The global batch's ids of this worker's shards."""
+    bytes_sent: dict[str, int]
+    """By this worker to others so far: `table_inputs` (ids), `table_outputs` (embeddings) and
+    `table_gradients`."""
+
 
 class ShardedTables:
     """All embedding tables of a run, each shard on one worker, with their fused optimizer."""
 
-    def __init__(self, data: Data, optimizer: Tables, context: WorkerContext, seed: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        optimizer: Tables,
+        wanted: Mapping[str, TableSharding],
+        context: WorkerContext,
+        seed: int,
+        earlier: PlanRecord | None = None,
+    ) -> None:
+        """Plan, cut and fill the tables.
+
+        Args:
+            wanted: of the tables it names.
+            earlier: a plan to keep to; one for other workers or devices is passed over.
+        """
         # The sum of the workers' gradients is already the gradient of the global mean.
         set_gradient_division(False)
         self._features = [(name, feature.pooling == "mean") for name, feature in data.id_features()]
@@ -57,17 +89,27 @@ class ShardedTables:
                 "eps": optimizer.epsilon,
             }
         )
-        self.plan: ShardingPlan = made_by_first(
-            context.rank, lambda: _plan(self._tables, sharder, data, context)
+        self.plan: PlanRecord = made_by_first(
+            context.rank,
+            lambda: (
+                earlier
+                if earlier is not None and fits(earlier, data, context)
+                else record_of(make_plan(self._tables, sharder, data, wanted, context))
+            ),
         )
         """Which shard of which table lies on which worker."""
         self._sharded = DistributedModelParallel(
-            self._tables, device=context.device, plan=self.plan, sharders=[sharder]
+            self._tables, device=context.device, plan=plan_from(self.plan), sharders=[sharder]
         )
+        self._owned = [
+            OwnedShards(features, context.device) if features else None
+            for features in map(_owned_features, self._sharded.module._lookups)
+        ]
+        self._traffic = TableTraffic(data, self.plan, context)
         self._write_initial_rows(seed)
 
-    def __call__(self, ids: KeyedJaggedTensor, learning_rate_factor: float) -> Tensor:
-        """[B, sum of D_f] Pooled embeddings, features side by side in the configuration's order.
+    def look_up(self, ids: KeyedJaggedTensor, learning_rate_factor: float) -> Lookup:
+        """Pooled embeddings, features side by side in the configuration's order.
 
         TorchRec's own order follows the plan, which changes with the number of workers.
 
@@ -77,23 +119,48 @@ class ShardedTables:
                 returned: fbgemm's lookup hands the rate of its forward to its backward.
         """
         self._set_learning_rate(learning_rate_factor)
-        pooled = self._sharded(ids)
+        module = self._sharded.module
+        context = module.create_context()
+        owner_ids = module.input_dist(context, ids).wait().wait()
+        outputs = module.compute(context, owner_ids)
+        leaves = [output.detach().requires_grad_() for output in outputs]
+        by_feature = module.output_dist(context, leaves).wait()
         columns = []
         for feature, mean in self._features:
-            column = pooled[feature]
+            column = by_feature[feature]
             if mean:
                 column = column / ids[feature].lengths().clamp(min=1).unsqueeze(1)
             columns.append(column)
-        return torch.cat(columns, dim=1)
+        return Lookup(
+            pooled=torch.cat(columns, dim=1),
+            outputs=outputs,
+            leaves=leaves,
+            ids=list(owner_ids),
+            bytes_sent=self._traffic.of_lookup(ids, outputs),
+        )
 
-    def update(self, pooled: Tensor, gradient: Tensor) -> None:
-        """One step of the tables' optimizer.
+    def to_owners(self, lookup: Lookup, gradient: Tensor) -> OwnerGradient:
+        """Hand a gradient for pooled embeddings to the workers that own the shards.
 
         Args:
-            pooled: what `__call__` returned, with its graph.
-            gradient: [B, sum of D_f] of the loss for `pooled`, this worker's rows.
+            gradient: [B, E] of the loss for `lookup.pooled`, this worker's rows.
         """
-        torch.autograd.backward(pooled, gradient)
+        lookup.bytes_sent["table_gradients"] += self._traffic.of_gradient(len(gradient))
+        return list(torch.autograd.grad(lookup.pooled, lookup.leaves, gradient, retain_graph=True))
+
+    def task_gradients(
+        self, lookup: Lookup, gradients: Sequence[OwnerGradient]
+    ) -> list[TableGradients]:
+        """Every task's gradient of the rows of this worker's shards that the batch touches."""
+        return [
+            shards.gradients(ids, [gradient[place] for gradient in gradients])
+            for place, (shards, ids) in enumerate(zip(self._owned, lookup.ids, strict=True))
+            if shards is not None
+        ]
+
+    def update(self, lookup: Lookup, gradient: OwnerGradient) -> None:
+        """One step of the tables' optimizer."""
+        torch.autograd.backward(lookup.outputs, gradient)
 
     def _set_learning_rate(self, factor: float) -> None:
         if factor == self._factor:
@@ -137,64 +204,21 @@ class ShardedTables:
                 shard.tensor.detach().copy_(drawn[:, column : column + columns])
 
 
-def _plan(
-    tables: EmbeddingBagCollection,
-    sharder: EmbeddingBagCollectionSharder,
-    data: Data,
-    context: WorkerContext,
-) -> ShardingPlan:
-    """TorchRec's plan within the configured kinds of shards.
-
-    Raises:
-        UserError: row-wise shards on CPU, or tables that do not fit into memory.
-    """
-    device = context.device.type
-    constraints = {}
-    for name, feature in data.id_features():
-        kind = feature.sharding or "table_wise"
-        if kind == "row_wise" and device == "cpu":
-            raise UserError(
-                f"data.features.{name}.sharding is row_wise, which TorchRec has on CUDA only; "
-                "choose table_wise or column_wise"
-            )
-        # Never data_parallel, the CPU planner's choice for small tables: its gradients stay
-        # local and escape the fused optimizer.
-        constraints[table_name(name)] = ParameterConstraints(
-            sharding_types=[kind], compute_kernels=["fused"]
-        )
-    planner = EmbeddingShardingPlanner(
-        topology=_topology(context), constraints=constraints, debug=False, stats=[]
-    )
-    try:
-        return planner.plan(tables, [sharder])
-    except PlannerError as error:
-        configs = tables.embedding_bag_configs()
-        gigabytes = sum(4 * c.num_embeddings * c.embedding_dim for c in configs) / 1e9
-        raise UserError(
-            f"the embedding tables ({gigabytes:.1f} GB without optimizer state) do not fit on "
-            f"{context.world_size} worker(s); take more workers, fewer rows, or column_wise "
-            f"shards for a table larger than one worker's memory. TorchRec says: {error}"
-        ) from None
+def table_products(
+    gradients: Sequence[TableGradients], num_tasks: int, device: torch.device
+) -> Tensor:
+    """[T, T] float64: the tables' part of the Gram, summed over all shards of all workers."""
+    own = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
+    for shards in gradients:
+        own += shards.products()
+    return all_reduce_sum(own)
 
 
-def _memory_bytes() -> int:
-    """Of this machine, or of the container where that has less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2
-    text = limit.read_text().strip() if limit.exists() else "max"
-    return physical if text == "max" else min(physical, int(text))
-
-
-def _topology(context: WorkerContext) -> Any:
-    memory = _memory_bytes()
-    on_cuda = context.device.type == "cuda"
-    return TopologyFactory.create_topology(
-        trainer_config=TrainerConfig(
-            world_size=context.world_size, local_world_size=context.local_world_size
-        ),
-        hardware_config=HardwareConfig(
-            ddr_cap_bytes=memory // context.local_world_size,
-            hbm_cap_bytes=torch.cuda.mem_get_info()[1] if on_cuda else None,
-        ),
-        kernel_config=KernelConfig(compute_device=context.device.type),
-    )
+def _owned_features(lookup: Any) -> list[OwnedFeature]:
+    """What a TorchRec lookup holds here, in the order of its input's keys and output's columns."""
+    tables = [table for group in lookup.grouped_configs for table in group.embedding_tables]
+    features, first_row = [], 0
+    for table in tables:
+        features += [OwnedFeature(first_row, table.local_cols)] * len(table.feature_names)
+        first_row += table.local_rows
+    return features

@@ -24,16 +24,21 @@ class FlatParameters:
         like = self.parameters[0]
         self.vector = torch.zeros(padded, dtype=like.dtype, device=like.device)
         """[P] zeros in the padding."""
-        start = 0
-        for parameter in self.parameters:
-            view = self.vector[start : start + parameter.numel()].view_as(parameter)
+        for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):
             view.copy_(parameter.detach())
             parameter.data = view
-            start += parameter.numel()
 
     def task_gradients(self, num_tasks: int) -> Tensor:
         """[T, P] zeros: room for every task's gradient of these parameters."""
         return self.vector.new_zeros(num_tasks, len(self.vector))
+
+    def views(self, row: Tensor) -> list[Tensor]:
+        """A row [P] as one tensor a parameter, each of the parameter's shape."""
+        pieces = torch.split(row[: self.size], [p.numel() for p in self.parameters])
+        return [
+            piece.view_as(parameter)
+            for piece, parameter in zip(pieces, self.parameters, strict=True)
+        ]
 
     def write_gradient(self, gradients: Sequence[Tensor], row: Tensor) -> None:
         """Put one task's gradients, a tensor a parameter, into `row` [P]; padding stays 0."""

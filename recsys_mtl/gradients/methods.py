@@ -1,47 +1,110 @@
-"""The methods of the configuration: from task losses to the coefficients of the update.
+"""The methods of the configuration: what a step computes, and what it decides for the tasks.
 
-T tasks; O objectives, the losses that get a gradient of their own.
+T tasks.
 """
 
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Literal, assert_never
 
+import torch
 from torch import Tensor
 
 from recsys_mtl.config import GradOPS, Method, Uniform
-from recsys_mtl.gradients.gradops import GradOPSCoefficients, gradops_coefficients
+from recsys_mtl.gradients.gradops import gradops_coefficients
+from recsys_mtl.gradients.gram import correlations
+
+StepKind = Literal["exact", "held", "representation", "uniform"]
+"""Where the coefficients of a step come from: its own parameter gradients, an earlier step's, the
+gradients at the bottom's output, or nowhere, all being 1."""
 
 
-def objectives(method: Method, losses: Tensor) -> Tensor:
-    """[O] What is differentiated: every task for itself, or their sum."""
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a step multiplies the tasks' gradients by, and what it knows of them."""
+
+    weights: Tensor
+    """[T] float64, w_i >= 0: for shared parameters that no product was taken of."""
+    coefficients: Tensor
+    """[T] float64, c_i; negative where a projection subtracts."""
+    gram: Tensor
+    """[T, T] float64: the products decided upon; NaN where there were none."""
+    contributions: Tensor
+    """[T] float64, R_i; NaN where not measured."""
+    shares_kept: Tensor
+    """[T] float64, |g'_i| / |g_i|; NaN where not measured."""
+    conflict: Tensor
+    """[] bool: some pair of tasks has a negative product."""
+    used_min_norm: Tensor
+    """[] bool"""
+    finite: Tensor
+    """[] bool: all products were finite. Where not, every number here is 0."""
+
+
+def step_kind(method: Method, step: int) -> StepKind:
+    """What `step` (from 0) computes; the same on every worker, and after a restart."""
     match method:
         case Uniform():
-            return losses.sum(dim=0, keepdim=True)
+            return "uniform"
+        case GradOPS(space="representation"):
+            return "representation"
         case GradOPS():
-            return losses
+            return "exact" if step % method.refresh_interval_steps == 0 else "held"
         case _:
             assert_never(method)
 
 
-def objective_tasks(method: Method, num_tasks: int) -> list[range]:
-    """The tasks in each objective, whose heads get their gradient from it."""
-    match method:
-        case Uniform():
-            return [range(num_tasks)]
-        case GradOPS():
-            return [range(task, task + 1) for task in range(num_tasks)]
-        case _:
-            assert_never(method)
+def audits(method: Method, step: int) -> bool:
+    """Whether `step` computes the tasks' gradients only to measure a cheaper update."""
+    if not isinstance(method, GradOPS) or method.space == "parameters":
+        return False
+    return step % method.audit_interval_steps == 0
 
 
-def method_coefficients(method: Method, gram: Tensor) -> GradOPSCoefficients:
-    """Weights and coefficients [O] from the Gram [O, O] of the objectives' gradients.
+def covers_tables(method: Method) -> bool:
+    """Whether the tables move as the bottom does: by the coefficients, and in the Gram if any."""
+    return isinstance(method, Uniform) or method.scope == "all"
 
-    The uniform sum is one objective: its coefficient is 1, or the step is skipped when not finite.
+
+def decide(method: Method, gram: Tensor) -> Decision:
+    """GradOPS on the products [T, T] of the tasks' gradients."""
+    assert isinstance(method, GradOPS)
+    found = gradops_coefficients(gram, alpha=method.alpha)
+    return Decision(
+        weights=found.weights,
+        coefficients=found.coefficients,
+        gram=gram,
+        contributions=found.contributions,
+        shares_kept=found.shares_kept,
+        conflict=found.conflicts.any(),
+        used_min_norm=found.used_min_norm,
+        finite=found.finite,
+    )
+
+
+def without_products(weights: Tensor, coefficients: Tensor) -> Decision:
+    """The decision of a step that measures nothing."""
+    unknown = torch.full_like(weights, torch.nan)
+    no = torch.zeros((), dtype=torch.bool, device=weights.device)
+    return Decision(
+        weights=weights,
+        coefficients=coefficients,
+        gram=torch.full_like(weights, torch.nan).expand(len(weights), -1),
+        contributions=unknown,
+        shares_kept=unknown,
+        conflict=no,
+        used_min_norm=no,
+        finite=~no,
+    )
+
+
+def opposes(gram: Tensor, coefficients: Tensor) -> Tensor:
+    """[] bool: sum_i c_i g_i goes against some task's gradient, by more than rounding.
+
+    Gram [[1, -1], [-1, 2]] with coefficients [1, 1] gives the products [0, 1]: it does not. With
+    [1, 0.5] they are [0.5, 0], with [1, 0.4] [0.6, -0.2]: it does.
     """
-    match method:
-        case Uniform():
-            return gradops_coefficients(gram, alpha=0.0)
-        case GradOPS():
-            return gradops_coefficients(gram, alpha=method.alpha)
-        case _:
-            assert_never(method)
+    norms, correlation = correlations(gram)
+    lengths = coefficients * norms
+    products = correlation @ lengths
+    norm = (lengths @ products).clamp(min=0.0).sqrt()
+    return (products < -1e-6 * norm).any()

@@ -1,75 +1,51 @@
-"""From coefficients to what one step moves by.
+"""From coefficients to the size of what one step moves by.
 
-O objectives, P shared parameters, H head parameters.
+T tasks, P shared parameters.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from recsys_mtl.gradients.gradops import GradOPSCoefficients
-from recsys_mtl.gradients.gram import combine_gradients
+
+def combined_norm(gram: Tensor, coefficients: Tensor) -> Tensor:
+    """[] float64: the norm of sum_i c_i g_i, from the Gram [T, T] of the g_i."""
+    return (coefficients @ gram @ coefficients).clamp(min=0.0).sqrt()
 
 
-@dataclass(frozen=True, eq=False)
-class Update:
-    """What one step moves by; the same on every worker."""
-
-    shared: Tensor
-    """[P] the combination of the objectives' gradients."""
-    private: Tensor
-    """[H] each head's own gradient."""
-    outside_weights: Tensor
-    """[O] for shared parameters outside the Gram: the weights, which are not negative, since a
-    negative coefficient is right only for gradients that were in the Gram."""
-    norm: Tensor
-    """[] of `shared`."""
-    skip: Tensor
-    """[] bool: something is not finite; nothing may move."""
+def vector_norm(vector: Tensor) -> Tensor:
+    """[] float64: the norm of a flat gradient."""
+    norm: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
+    return norm
 
 
-def combined_update(
-    task_gradients: Tensor,
-    private_gradient: Tensor,
-    gram: Tensor,
-    method: GradOPSCoefficients,
-    largest_norm: float | None,
-) -> Update:
-    """Combine the gradients and clip: all shared parameters by one factor, heads apart.
+def clip_factor(norm: Tensor, largest_norm: float | None) -> Tensor:
+    """[] float64: what shortens a gradient of this norm to the largest one allowed.
 
     Args:
-        task_gradients: [O, P] summed over the workers.
-        private_gradient: [H] summed over the workers.
-        gram: [O, O] float64, of `task_gradients`.
-        method: what came of `gram`.
-        largest_norm: of the shared update and of the heads' gradient; None clips nothing.
+        largest_norm: None clips nothing.
     """
-    squared_norm = (method.coefficients @ gram @ method.coefficients).clamp(min=0.0)
-    clip = _clip_factor(squared_norm.sqrt(), largest_norm)
-    private_norm = torch.linalg.vector_norm(private_gradient, dtype=torch.float64)
-    private_clip = _clip_factor(private_norm, largest_norm)
-    return Update(
-        shared=combine_gradients(task_gradients, clip * method.coefficients),
-        private=private_gradient * private_clip.to(private_gradient.dtype),
-        outside_weights=(clip * method.weights).to(private_gradient.dtype),
-        norm=clip * squared_norm.sqrt(),
-        skip=~(method.finite & private_norm.isfinite()),
-    )
-
-
-def descent_cosines(task_gradients: Tensor, gram: Tensor, change: Tensor) -> Tensor:
-    """[O] float64: cosine between each gradient's descent direction and `change` [P].
-
-    The optimizer acts after deconfliction: this is what it leaves of the guarantee. NaN for a
-    zero gradient or change.
-    """
-    norms = torch.linalg.vector_norm(change, dtype=torch.float64) * gram.diagonal().sqrt()
-    products: Tensor = -(task_gradients @ change).double() / norms
-    return products
-
-
-def _clip_factor(norm: Tensor, largest_norm: float | None) -> Tensor:
     if largest_norm is None:
         return torch.ones_like(norm)
     return (largest_norm / norm.clamp(min=1e-30)).clamp(max=1.0)
+
+
+def mix(coefficients: Tensor, gradients: Tensor) -> Tensor:
+    """sum_i c_i g_i of gradients [T, ...] in their dtype; summed in float32 at least."""
+    wide = torch.promote_types(gradients.dtype, torch.float32)
+    flat = gradients.flatten(start_dim=1).to(wide)
+    return (coefficients.to(wide) @ flat).view(gradients.shape[1:]).to(gradients.dtype)
+
+
+def descent_cosines(task_gradients: Tensor, gram: Tensor, change: Tensor) -> Tensor:
+    """[T] float64: cosine between each gradient's descent direction and `change` [P].
+
+    The optimizer acts after deconfliction: this is what it leaves of the guarantee. NaN for a
+    zero gradient or change.
+
+    Args:
+        task_gradients: [T, P]
+        gram: [T, T] float64, of `task_gradients`.
+    """
+    norms = vector_norm(change) * gram.diagonal().sqrt()
+    products: Tensor = -(task_gradients @ change).double() / norms
+    return products

@@ -46,6 +46,7 @@ class RunExporter:
     def __init__(self, run: str, task_names: Sequence[str]) -> None:
         self._run, self._tasks = run, tuple(task_names)
         self._snapshot: Snapshot | None = None
+        self._sharding: list[str] | None = None
         self._counters: dict[str, float] = {}
         self._updated_at = time.time()
 
@@ -59,6 +60,14 @@ class RunExporter:
         registry.register(self)
         server, _ = start_http_server(port, addr=bind_address, registry=registry)
         return int(server.server_port)
+
+    def begin(self, sharding: list[str]) -> None:
+        """An attempt begins, with its tables lying as these lines say."""
+        self._sharding = sharding
+
+    def sharding(self) -> list[str] | None:
+        """Lines that say where the newest attempt's tables lie; None before the first."""
+        return self._sharding
 
     def update(self, snapshot: Snapshot) -> None:
         """Show `snapshot` from now on; what it has no evaluation for, keeps the one before."""

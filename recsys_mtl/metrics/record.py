@@ -1,6 +1,6 @@
 """What a step leaves behind: tensors on the device until the log interval, then plain numbers.
 
-T tasks; O objectives, T or, for the uniform sum, 1.
+T tasks.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from recsys_mtl.gradients.gradops import GradOPSCoefficients
+from recsys_mtl.gradients.methods import Decision
 
 PHASES = (
     "data_wait",
@@ -22,6 +22,8 @@ PHASES = (
     "deconflict",
     "optimizer",
 )
+BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")
+FLAGS = ("conflict", "used_min_norm", "skipped", "audited", "opposes")
 
 
 class PhaseClock:
@@ -45,20 +47,24 @@ class StepRecord:
 
     losses: Tensor
     """[T] mean loss over the global batch."""
-    gram: Tensor
-    """[O, O] of the objectives' gradients."""
-    method: GradOPSCoefficients
-    """What came of the Gram."""
+    decision: Decision
+    """What the method made of the tasks' gradients."""
     skipped: Tensor
     """[] bool: something was not finite, and nothing moved."""
+    opposes: Tensor | None
+    """[] bool: coefficients that were not computed from this step's parameter gradients would
+    have gone against a task here; None where that was not measured."""
     update_norm: Tensor
-    """[] of the shared update, after clipping."""
+    """[] of the update of all parameters that products cover, after clipping; NaN where not
+    measured."""
     applied: Tensor
-    """[O] `descent_cosines` of what the bottom really moved by."""
+    """[T] `descent_cosines` of what the bottom really moved by; NaN where not measured."""
     rows: Tensor
     """[2] rows of the global batch, rows rejected among them."""
     seconds: Mapping[str, float]
     """By phase, on this worker."""
+    bytes_sent: Mapping[str, int]
+    """By this worker, one number a kind of `BYTE_KINDS`."""
 
 
 def record_rows(
@@ -81,7 +87,7 @@ def record_rows(
         row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
         row |= dict(zip(_columns(task_names), values, strict=True))
         row |= {name: int(row[name]) for name in ("rows", "rejected_rows")}
-        row |= {name: bool(row[name]) for name in ("conflict", "used_min_norm", "skipped")}
+        row |= {name: bool(row[name]) for name in FLAGS}
         row |= {f"auc_window_{task}": float("nan") for task in task_names}
         rows.append(row | {f"seconds_{p}": s for p, s in record.seconds.items()})
     return rows
@@ -92,9 +98,7 @@ def _columns(task_names: Sequence[str]) -> list[str]:
     return [
         "rows",
         "rejected_rows",
-        "conflict",
-        "used_min_norm",
-        "skipped",
+        *FLAGS,
         "update_norm",
         *(f"{name}_{task}" for name in per_task for task in task_names),
         *(f"cosine_{a}_{b}" for a, b in combinations(task_names, 2)),
@@ -103,24 +107,23 @@ def _columns(task_names: Sequence[str]) -> list[str]:
 
 def _numbers(record: StepRecord, num_tasks: int) -> Tensor:
     """[columns] float64, in the order of `_columns`."""
-    method = record.method
-    norms = record.gram.diagonal().sqrt()
-    pairs = torch.triu_indices(len(norms), len(norms), offset=1, device=norms.device)
-    cosines = (record.gram / torch.outer(norms, norms))[pairs[0], pairs[1]]
-    if len(norms) == num_tasks:
-        per_task = [method.contributions, norms, method.shares_kept, record.applied]
-    else:
-        # The uniform sum has no gradient per task to measure.
-        per_task = [norms.new_full((num_tasks,), torch.nan)] * 4
-        cosines = norms.new_full((num_tasks * (num_tasks - 1) // 2,), torch.nan)
-    flags = (method.conflicts.any(), method.used_min_norm, record.skipped, record.update_norm)
+    decision, gram = record.decision, record.decision.gram
+    norms = gram.diagonal().sqrt()
+    pairs = torch.triu_indices(num_tasks, num_tasks, offset=1, device=norms.device)
+    cosines = (gram / torch.outer(norms, norms))[pairs[0], pairs[1]]
+    audited = torch.full_like(record.skipped, record.opposes is not None)
+    opposes = torch.zeros_like(record.skipped) if record.opposes is None else record.opposes
+    flags = (decision.conflict, decision.used_min_norm, record.skipped, audited, opposes)
     return torch.cat(
         [
             record.rows.double(),
-            torch.stack([flag.double() for flag in flags]),
+            torch.stack([number.double() for number in (*flags, record.update_norm)]),
             record.losses.double(),
-            method.weights.expand(num_tasks),
-            *(values.double() for values in per_task),
+            decision.weights,
+            decision.contributions,
+            norms,
+            decision.shares_kept,
+            record.applied,
             cosines,
         ]
     )
@@ -135,7 +138,10 @@ class Totals:
     conflicting_steps: int = 0
     min_norm_steps: int = 0
     skipped_steps: int = 0
+    audited_steps: int = 0
+    opposing_steps: int = 0
     seconds: float = 0.0
+    bytes_sent: dict[str, int] = field(default_factory=dict)
     weight_sums: dict[str, float] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
 
@@ -150,6 +156,8 @@ class Totals:
             self.conflicting_steps += row["conflict"]
             self.min_norm_steps += row["used_min_norm"]
             self.skipped_steps += row["skipped"]
+            self.audited_steps += row["audited"]
+            self.opposing_steps += row["opposes"]
             for task in task_names:
                 so_far = self.weight_sums.get(task, 0.0)
                 self.weight_sums[task] = so_far + row[f"weight_{task}"]

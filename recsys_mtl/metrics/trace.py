@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 INTEGER_COLUMNS = frozenset({"step", "attempt", "epoch", "rows", "rejected_rows"})
-FLAG_COLUMNS = frozenset({"conflict", "used_min_norm", "skipped"})
+FLAG_COLUMNS = frozenset({"conflict", "used_min_norm", "skipped", "audited", "opposes"})
 
 # Names that do not match, such as those of parts still being written, are not read.
 _PART = re.compile(r"part-(?P<attempt>\d{4,})-(?P<first_step>\d{10,})\.parquet")
@@ -55,7 +55,7 @@ class TraceWriter:
         Args:
             records: flat, one a step in ascending order, of Python numbers. The first record of
                 the attempt sets the columns: `step`, `attempt`, `epoch` and `rows` are int64, the
-                flags `conflict`, `used_min_norm` and `skipped` are bool, all others float64.
+                flags (`FLAG_COLUMNS`) are bool, all others float64.
 
         Raises:
             ValueError: a required column is missing, the columns differ from the first record's,

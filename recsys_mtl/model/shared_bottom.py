@@ -24,18 +24,27 @@ class SharedBottom(nn.Module):
             nn.Linear(a, b) for a, b in pairwise((input_width, *hidden_sizes))
         )
 
-    def forward(self, inputs: Tensor, dropout_masks: Sequence[Tensor] = ()) -> Tensor:
-        """[B, H] The representation of `inputs` [B, input width].
+    def first(self, inputs: Tensor) -> Tensor:
+        """[B, units] The first layer's pre-activation of `inputs` [B, input width]."""
+        pre_activation: Tensor = self.layers[0](inputs)
+        return pre_activation
+
+    def rest(self, pre_activation: Tensor, dropout_masks: Sequence[Tensor] = ()) -> Tensor:
+        """[B, H] The representation, from what `first` returned.
 
         Args:
             dropout_masks: one [B, units] a layer, 0 or 1 / (1 - dropout); none in evaluation.
         """
-        hidden = inputs
+        hidden = pre_activation
         for depth, layer in enumerate(self.layers):
-            hidden = torch.relu(layer(hidden))
+            hidden = torch.relu(layer(hidden) if depth else hidden)
             if dropout_masks:
                 hidden = hidden * dropout_masks[depth]
         return hidden
+
+    def forward(self, inputs: Tensor, dropout_masks: Sequence[Tensor] = ()) -> Tensor:
+        """[B, H] The representation of `inputs` [B, input width]; masks as in `rest`."""
+        return self.rest(self.first(inputs), dropout_masks)
 
 
 class Heads(nn.Module):

@@ -21,12 +21,12 @@ from recsys_mtl.model.embeddings import initial_rows, pooled_width
 from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 
 
-def train_plainly(run_yaml: str, steps: int) -> dict[str, Any]:
-    """Losses and weights of each step [steps, T], then the bottom [P] and every table.
+def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Losses, weights and coefficients of each step [steps, T], then the bottom and every table.
 
-    For runs with gradient descent on the dense part and the tables, without clipping.
+    For exact runs with gradient descent on the dense part and the tables, without clipping.
     """
-    config = load_config(run_yaml)
+    config = load_config(run_yaml, overrides)
     dense = config.optimizer.dense
     assert isinstance(dense, Sgd)
     assert config.optimizer.tables.kind == "sgd"
@@ -37,7 +37,7 @@ def train_plainly(run_yaml: str, steps: int) -> dict[str, Any]:
     bottom, heads = build_dense_model(config.model, width, len(config.task_names), seed)
     shared, private = list(bottom.double().parameters()), list(heads.double().parameters())
     tables = initial_tables(config)
-    losses_of_steps, weights_of_steps = [], []
+    losses_of_steps, weights_of_steps, coefficients_of_steps = [], [], []
     stream = BatchStream(
         manifest, plan, config.data, rank=0, world_size=1, first_step=0, last_step=steps
     )
@@ -58,27 +58,35 @@ def train_plainly(run_yaml: str, steps: int) -> dict[str, Any]:
                 torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses
             ]
             own = torch.autograd.grad(losses.sum(), private)
+            # With scope all, the tables are shared parameters like any other.
+            inside = len(parameters) if config.method.scope == "all" else len(shared)
             vectors = torch.stack(
-                [torch.cat([g.flatten() for g in task[: len(shared)]]) for task in gradients]
+                [torch.cat([g.flatten() for g in task[:inside]]) for task in gradients]
             )
             update, weights, _ = gradops_reference(
                 vectors, alpha=config.method.alpha, zero_sine_squared=1e-8
             )
+            coefficients = torch.linalg.lstsq(vectors.T, update[:, None]).solution[:, 0]
             warm_up = min(1.0, (batch.step + 1) / (config.training.warm_up_steps + 1))
             with torch.no_grad():
-                sizes = [p.numel() for p in shared]
-                for parameter, step in zip(shared, update.split(sizes), strict=True):
+                moves = update.split([p.numel() for p in parameters[:inside]])
+                for parameter, step in zip(shared, moves, strict=False):
                     parameter -= warm_up * dense.learning_rate * step.view_as(parameter)
                 for parameter, gradient in zip(private, own, strict=True):
                     parameter -= warm_up * dense.learning_rate * gradient
                 for place, table in enumerate(tables.values(), start=len(shared)):
-                    mix = sum(w * task[place] for w, task in zip(weights, gradients, strict=True))
+                    if config.method.scope == "all":
+                        mix = moves[place].view_as(table)
+                    else:
+                        mix = sum(w * g[place] for w, g in zip(weights, gradients, strict=True))
                     table -= warm_up * config.optimizer.tables.learning_rate * mix
             losses_of_steps.append(losses.detach())
             weights_of_steps.append(weights)
+            coefficients_of_steps.append(coefficients)
     return {
         "losses": torch.stack(losses_of_steps),
         "weights": torch.stack(weights_of_steps),
+        "coefficients": torch.stack(coefficients_of_steps),
         "shared": torch.cat([p.detach().flatten() for p in shared]),
         "private": torch.cat([p.detach().flatten() for p in private]),
         "tables": {f"{name}_table": table.detach() for name, table in tables.items()},

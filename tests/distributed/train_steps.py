@@ -52,7 +52,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     """What one variant comes to."""
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
-    losses, weights, conflicts = [], [], []
+    losses, weights, coefficients, conflicts, opposed = [], [], [], [], []
     stream = BatchStream(
         manifest,
         worker.plan,
@@ -66,11 +66,16 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
         for batch in batches:
             record, _ = train_step(worker, batch, PhaseClock())
             losses.append(record.losses)
-            weights.append(record.method.weights)
-            conflicts.append(record.method.conflicts.any())
+            weights.append(record.decision.weights.clone())
+            coefficients.append(record.decision.coefficients.clone())
+            conflicts.append(record.decision.conflict)
+            opposed.append(record.opposes)
     return {
         "losses": torch.stack(losses),
         "weights": torch.stack(weights),
+        "coefficients": torch.stack(coefficients),
+        "opposed": opposed,
+        "plan": worker.tables.plan if worker.tables is not None else {},
         "conflicts": torch.stack(conflicts),
         "shared": worker.shared.vector,
         "private": worker.private.vector,

@@ -101,9 +101,10 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
         asked.append(None)
         return None if len(asked) == 1 else snapshot()
 
-    with ProgressLine(latest, TASKS):
+    with ProgressLine(latest, lambda: ["worker 0: 1 shard(s)"], TASKS):
         deadline = time.monotonic() + 10
         while len(asked) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
-    assert capsys.readouterr().out.count("step 20/100") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("step 20/100") == printed.count("worker 0: 1 shard(s)") == 1
     assert "progress" not in {thread.name for thread in threading.enumerate()}

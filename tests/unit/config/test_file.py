@@ -124,7 +124,7 @@ REFUSALS = [
     ("data.features.x={kind: id}", "data.features.x: needs `rows` and `embedding_dim`, or the "),
     (
         "data.features.x={kind: id, table: item, rows: 3}",
-        "data.features.x: `table` shares another feature's table, so `rows`, `embedding_dim` and",
+        "data.features.x: `table` shares another feature's table, so `rows` and `embedding_dim`",
     ),
     (
         "data.features.x={kind: id, table: nope}",
@@ -148,9 +148,26 @@ REFUSALS = [
         "fits is 64",
     ),
     (
-        "data.features.item.sharding=column_wise",
-        "data.features.item.sharding is column_wise, where rowwise_adagrad would keep one state "
-        "per column shard",
+        "sharding.item={kind: column_wise, columns_per_shard: 4}",
+        "sharding.item.kind is column_wise, where rowwise_adagrad would keep one state per column "
+        "shard",
+    ),
+    ("sharding.shop={kind: table_wise}", "sharding.shop names no table; the features that own one"),
+    ("sharding.item={kind: data_parallel}", "sharding.item: kind is data_parallel, where each"),
+    ("sharding.item={kind: column_wise}", "sharding.item: columns_per_shard is the width of one"),
+    ("sharding.item={columns_per_shard: 4}", "sharding.item: columns_per_shard is the width"),
+    (
+        "sharding.item={kind: column_wise, columns_per_shard: 6}",
+        "sharding.item: columns_per_shard is 6; it must be a multiple of 4",
+    ),
+    (
+        "sharding.item={kind: column_wise, columns_per_shard: 12}",
+        "sharding.item.columns_per_shard is 12, which does not divide the table's embedding_dim",
+    ),
+    ("method.refresh_interval_steps=0", "method.refresh_interval_steps: must be greater than or"),
+    (
+        "method={kind: gradops, space: representation, refresh_interval_steps: 8}",
+        "method: refresh_interval_steps is 8 and space is representation, whose coefficients",
     ),
     ("run.name=!!set {a}", "holds a value that is no text, number or list: Object of type set"),
     ("run.name", "--set run.name: write it as a.b=value"),

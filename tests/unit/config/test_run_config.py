@@ -55,18 +55,29 @@ def test_column_wise_goes_with_optimizers_that_treat_columns_alone(
     run_yaml: Path, tables: str
 ) -> None:
     load_config(
-        run_yaml, ("data.features.item.sharding=column_wise", f"optimizer.tables.kind={tables}")
+        run_yaml,
+        (
+            "sharding.item={kind: column_wise, columns_per_shard: 4}",
+            f"optimizer.tables.kind={tables}",
+        ),
     )
 
 
-def test_row_wise_is_refused_on_the_cpu_alone(run_yaml: Path) -> None:
-    row_wise = "data.features.item.sharding=row_wise"
-    with pytest.raises(
-        ConfigError, match=r"item\.sharding is row_wise, which TorchRec has on CUDA"
-    ):
-        load_config(run_yaml, (row_wise, "cluster.device=cpu"))
+@pytest.mark.parametrize(
+    ("sharding", "refusal"),
+    [
+        ("kind: row_wise", r"item\.kind is row_wise, which TorchRec has on CUDA only; choose"),
+        ("kernel: fused_uvm", r"item\.kernel is fused_uvm, which there is on CUDA only; choose"),
+    ],
+)
+def test_what_only_cuda_has_is_refused_on_the_cpu_alone(
+    run_yaml: Path, sharding: str, refusal: str
+) -> None:
+    override = f"sharding.item={{{sharding}}}"
+    with pytest.raises(ConfigError, match=refusal):
+        load_config(run_yaml, (override, "cluster.device=cpu"))
     for device in ("auto", "cuda"):
-        load_config(run_yaml, (row_wise, f"cluster.device={device}"))
+        load_config(run_yaml, (override, f"cluster.device={device}"))
 
 
 def changes(path: Path, *overrides: str) -> list[str]:
@@ -106,10 +117,9 @@ def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> Non
         ("data.features.item.rows=7", ["data.features.item.rows: 100 -> 7"]),
         ("model.dropout=0.5", ["model.dropout: 0.0 -> 0.5"]),
         ("model.head_hidden_sizes=[4]", ["model.head_hidden_sizes: [] -> [4]"]),
-        (
-            "method={kind: uniform}",
-            ["method.alpha: 0.0 -> None", "method.kind: 'gradops' -> 'uniform'"],
-        ),
+        ("method={kind: uniform}", ["method.kind: 'gradops' -> 'uniform'"]),
+        ("method.scope=bottom", ["method.scope: 'all' -> 'bottom'"]),
+        ("training.precision=bfloat16", ["training.precision: 'float32' -> 'bfloat16'"]),
         ("optimizer.tables.kind=sgd", ["optimizer.tables.kind: 'rowwise_adagrad' -> 'sgd'"]),
         ("training.global_batch_size=8", ["training.global_batch_size: 64 -> 8"]),
         ("training.gradient_clip_norm=1.0", ["training.gradient_clip_norm: None -> 1.0"]),

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import GradOPS, Method
+from recsys_mtl.config import GradOPS
 from recsys_mtl.gradients import gram_matrix
-from recsys_mtl.gradients.methods import method_coefficients
+from recsys_mtl.gradients.methods import Decision, decide
 from recsys_mtl.metrics.exporter import Snapshot
-from recsys_mtl.metrics.record import PHASES, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.record import BYTE_KINDS, PHASES, StepRecord, Totals, record_rows
 
-# T tasks, O objectives, P shared parameters
+# T tasks, P shared parameters
 
 TASKS = ("purchase", "cart", "wish")
 GRADOPS = GradOPS(kind="gradops")
@@ -22,20 +22,21 @@ CONFLICT = torch.tensor([[3.0, 4.0, 0.0], [-4.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
 def record(
     gradients: Tensor = CONFLICT,
     *,
-    method: Method = GRADOPS,
+    decision: Decision | None = None,
     rows: tuple[int, int] = (64, 2),
     skipped: bool = False,
+    opposes: bool | None = None,
 ) -> StepRecord:
-    """A step with gradients [O, P] and losses 0.1, 0.2, 0.3."""
-    gram = gram_matrix(gradients)
+    """A step with losses 0.1, 0.2, 0.3, and gradients [T, P] or another decision than theirs."""
     return StepRecord(
         losses=torch.tensor([0.1, 0.2, 0.3]),
-        gram=gram,
-        method=method_coefficients(method, gram),
+        decision=decision or decide(GRADOPS, gram_matrix(gradients)),
         skipped=torch.tensor(skipped),
+        opposes=None if opposes is None else torch.tensor(opposes),
         update_norm=torch.tensor(1.5, dtype=torch.float64),
         applied=torch.linspace(0.5, 1.0, len(gradients), dtype=torch.float64),
         rows=torch.tensor(rows),
+        bytes_sent=dict.fromkeys(BYTE_KINDS, 8),
         seconds={phase: 0.25 * place for place, phase in enumerate(PHASES)},
     )
 

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from recsys_mtl.config import Uniform
+from recsys_mtl.gradients.methods import without_products
 from recsys_mtl.metrics.record import PHASES, PhaseClock, StepRecord, Totals, record_rows
 from tests.unit.metrics.snapshots import CONFLICT, TASKS, record
-
-UNIFORM = Uniform(kind="uniform")
 
 
 def rows_of(*records: StepRecord, last_step: int, steps_per_epoch: int = 3) -> list[dict[str, Any]]:
@@ -74,15 +72,27 @@ def test_every_record_keeps_its_own_numbers() -> None:
     assert [row["gradient_norm_purchase"] for row in rows] == pytest.approx([5.0, 10.0])
 
 
-def test_the_uniform_sum_has_weights_of_one_and_no_numbers_of_single_gradients() -> None:
-    uniform = record(CONFLICT.sum(dim=0, keepdim=True), method=UNIFORM)
-    (row,) = rows_of(uniform, last_step=1)
-    assert of_tasks(row, "weight") == [1.0, 1.0, 1.0]
+def test_a_step_without_products_has_its_weights_and_no_numbers_of_single_gradients() -> None:
+    weights = torch.tensor([1.5, 1.0, 0.5], dtype=torch.float64)
+    (row,) = rows_of(record(decision=without_products(weights, -weights)), last_step=1)
+    assert of_tasks(row, "weight") == [1.5, 1.0, 0.5]
     assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
-    for column in ("contribution", "gradient_norm", "share_kept", "applied_cosine", "auc_window"):
+    for column in ("contribution", "gradient_norm", "share_kept", "auc_window"):
         assert all(math.isnan(value) for value in of_tasks(row, column)), column
     assert all(math.isnan(row[column]) for column in row if column.startswith("cosine_"))
     assert row.keys() == rows_of(record(), last_step=1)[0].keys()
+
+
+def test_opposition_is_told_apart_from_not_having_looked() -> None:
+    rows = rows_of(record(), record(opposes=False), record(opposes=True), last_step=3)
+    assert [(row["audited"], row["opposes"]) for row in rows] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    totals = Totals()
+    totals.add(rows, TASKS, seconds=1.0)
+    assert (totals.audited_steps, totals.opposing_steps) == (2, 1)
 
 
 def test_totals_count_every_step_once_however_they_arrive() -> None:

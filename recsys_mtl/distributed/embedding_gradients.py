@@ -1,0 +1,75 @@
+"""The tasks' gradients of the embedding tables, where their shards lie.
+
+The owner of a shard holds the ids of the whole global batch for it, so what it computes from them
+and from the gradients of its own output is exact, and shards of different owners are disjoint:
+their products add up to those of the whole tables.
+
+B rows of the global batch, F features that look up this worker's shards, D columns of the widest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+from recsys_mtl.gradients.table_products import TableGradients, table_gradients
+
+
+@dataclass(frozen=True)
+class OwnedFeature:
+    """One feature's lookup in one shard."""
+
+    first_row: int
+    """Number of the shard's first row among the rows of all this owner's shards."""
+    columns: int
+    """Of the shard."""
+
+
+class OwnedShards:
+    """The shards behind one output [B, sum of columns] of a lookup: one block a feature, in order.
+
+    Features that share a shard share `first_row`.
+    """
+
+    def __init__(self, features: Sequence[OwnedFeature], device: torch.device) -> None:
+        self._first_rows = torch.tensor([f.first_row for f in features], device=device)
+        self._widest = max(f.columns for f in features)
+        self._alike = all(f.columns == self._widest for f in features)
+        places, start = [], 0
+        padding = sum(f.columns for f in features)  # the place of a column of zeros
+        for feature in features:
+            own = range(start, start + feature.columns)
+            places += [*own, *[padding] * (self._widest - feature.columns)]
+            start += feature.columns
+        self._places = torch.tensor(places, device=device)
+
+    def gradients(
+        self, ids: KeyedJaggedTensor, output_gradients: Sequence[Tensor]
+    ) -> TableGradients:
+        """Every task's gradient of the rows that `ids` touch.
+
+        Args:
+            ids: what the lookup was given: a bag for each feature and row of the global batch.
+            output_gradients: one [B, sum of columns] a task.
+        """
+        lengths, rows = ids.lengths(), ids.values()
+        features = len(self._first_rows)
+        batch = len(lengths) // features
+        # Bags come feature by feature, the output's blocks row by row.
+        bag = torch.arange(len(lengths), device=lengths.device)
+        bag = bag.repeat_interleave(lengths, output_size=len(rows))
+        feature = bag // batch
+        return table_gradients(
+            (self._blocks(gradient) for gradient in output_gradients),
+            rows + self._first_rows[feature],
+            bag % batch * features + feature,
+        )
+
+    def _blocks(self, gradient: Tensor) -> Tensor:
+        """[B F, D] a row for each block of the output, narrower ones padded with zeros."""
+        if not self._alike:
+            padded = torch.cat([gradient, gradient.new_zeros(len(gradient), 1)], dim=1)
+            gradient = padded.index_select(1, self._places)
+        return gradient.reshape(-1, self._widest)

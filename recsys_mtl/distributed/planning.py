@@ -1,0 +1,165 @@
+"""Which shard of which embedding table lies on which worker: by TorchRec's planner, or as before.
+
+The plan is made by one worker and handed to all: made apart, plans could differ with the memory
+of the machines.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed._shard.metadata import ShardMetadata
+from torch.distributed._shard.sharding_spec.api import EnumerableShardingSpec
+from torchrec import EmbeddingBagCollection
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
+from torchrec.distributed.planner.types import (
+    HardwareConfig,
+    KernelConfig,
+    PlannerError,
+    TopologyFactory,
+    TrainerConfig,
+)
+from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
+
+from recsys_mtl.config import Data, TableSharding, UserError, refuse_on_cpu
+from recsys_mtl.data.features import table_sizes
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.model.embeddings import table_name
+
+_log = logging.getLogger(__name__)
+
+PlanRecord = Mapping[str, list[Mapping[str, Any]]]
+"""Table to its shards, each {kind, kernel, rank, offsets, sizes, placement}: JSON."""
+
+
+def make_plan(
+    tables: EmbeddingBagCollection,
+    sharder: EmbeddingBagCollectionSharder,
+    data: Data,
+    wanted: Mapping[str, TableSharding],
+    context: WorkerContext,
+) -> ShardingPlan:
+    """TorchRec's plan within what is wanted of each table.
+
+    Raises:
+        UserError: a kind or kernel that this device has not, or tables that do not fit into memory.
+    """
+    constraints = {}
+    for owner in table_sizes(data):
+        sharding = wanted.get(owner, TableSharding())
+        if context.device.type == "cpu":
+            try:
+                refuse_on_cpu(owner, sharding)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        constraints[table_name(owner)] = ParameterConstraints(
+            sharding_types=[sharding.kind],
+            compute_kernels=[sharding.kernel],
+            min_partition=sharding.columns_per_shard,
+        )
+    planner = EmbeddingShardingPlanner(
+        topology=_topology(context), constraints=constraints, debug=False, stats=[]
+    )
+    try:
+        return planner.plan(tables, [sharder])
+    except PlannerError as error:
+        configs = tables.embedding_bag_configs()
+        gigabytes = sum(4 * c.num_embeddings * c.embedding_dim for c in configs) / 1e9
+        raise UserError(
+            f"the embedding tables ({gigabytes:.1f} GB without optimizer state) do not fit on "
+            f"{context.world_size} worker(s); take more workers, fewer rows, or column_wise "
+            f"shards for a table larger than one worker's memory. TorchRec says: {error}"
+        ) from None
+
+
+def record_of(plan: ShardingPlan) -> PlanRecord:
+    """The plan as plain numbers, for `plan_from` of a later start."""
+    return {
+        table: [
+            {
+                "kind": sharding.sharding_type,
+                "kernel": sharding.compute_kernel,
+                "rank": shard.placement.rank(),
+                "offsets": list(shard.shard_offsets),
+                "sizes": list(shard.shard_sizes),
+                "placement": str(shard.placement),
+            }
+            for shard in sharding.sharding_spec.shards
+        ]
+        for table, sharding in _only_module(plan).items()
+    }
+
+
+def plan_from(record: PlanRecord) -> ShardingPlan:
+    """The plan that `record_of` wrote down."""
+    tables = {
+        table: ParameterSharding(
+            sharding_type=shards[0]["kind"],
+            compute_kernel=shards[0]["kernel"],
+            ranks=[shard["rank"] for shard in shards],
+            sharding_spec=EnumerableShardingSpec(
+                [ShardMetadata(s["offsets"], s["sizes"], s["placement"]) for s in shards]
+            ),
+        )
+        for table, shards in record.items()
+    }
+    return ShardingPlan({"": EmbeddingModuleShardingPlan(tables)})
+
+
+def describe(record: PlanRecord) -> list[str]:
+    """The plan for a person: one line a worker, its shards with rows x columns."""
+    shards = [(table, shard) for table, shards in record.items() for shard in shards]
+    lines = []
+    for rank in sorted({shard["rank"] for _, shard in shards}):
+        own = [(table, shard) for table, shard in shards if shard["rank"] == rank]
+        numbers = sum(shard["sizes"][0] * shard["sizes"][1] for _, shard in own)
+        names = ", ".join(_name(table, shard) for table, shard in own)
+        lines.append(f"worker {rank}: {len(own)} shard(s), {4 * numbers / 1e6:,.1f} MB: {names}")
+    return lines
+
+
+def _name(table: str, shard: Mapping[str, Any]) -> str:
+    rows, columns = shard["sizes"]
+    kind = "" if shard["kind"] == "table_wise" else f" {shard['kind']} from {shard['offsets']}"
+    kernel = "" if shard["kernel"] == "fused" else f" {shard['kernel']}"
+    return f"{table} {rows:,} x {columns}{kind}{kernel}"
+
+
+def fits(record: PlanRecord, data: Data, context: WorkerContext) -> bool:
+    """Whether an earlier plan is one for these tables, workers and devices."""
+    shards = [shard for shards in record.values() for shard in shards]
+    on_this_device = all(f"/{context.device.type}" in shard["placement"] for shard in shards)
+    ranks = all(shard["rank"] < context.world_size for shard in shards)
+    return on_this_device and ranks and record.keys() == {table_name(o) for o in table_sizes(data)}
+
+
+def _only_module(plan: ShardingPlan) -> Mapping[str, Any]:
+    (module,) = plan.plan.values()
+    return dict(module)
+
+
+def _memory_bytes() -> int:
+    """Of this machine, or of the container where that has less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return physical if text == "max" else min(physical, int(text))
+
+
+def _topology(context: WorkerContext) -> Any:
+    memory = _memory_bytes()
+    on_cuda = context.device.type == "cuda"
+    return TopologyFactory.create_topology(
+        trainer_config=TrainerConfig(
+            world_size=context.world_size, local_world_size=context.local_world_size
+        ),
+        hardware_config=HardwareConfig(
+            ddr_cap_bytes=memory // context.local_world_size,
+            hbm_cap_bytes=torch.cuda.mem_get_info()[1] if on_cuda else None,
+        ),
+        kernel_config=KernelConfig(compute_device=context.device.type),
+    )

@@ -1,0 +1,64 @@
+"""Products of table gradients are those of the whole tables, whatever the ids look like."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from recsys_mtl.gradients.table_products import table_gradients
+
+
+def whole_table_gradients(
+    bag_gradients: list[Tensor], rows: Tensor, bags: Tensor, num_rows: int
+) -> Tensor:
+    """[T, rows, D] as a table of parameters would get them, id by id."""
+    found = torch.zeros(len(bag_gradients), num_rows, bag_gradients[0].shape[1]).double()
+    for task, gradient in enumerate(bag_gradients):
+        for row, bag in zip(rows.tolist(), bags.tolist(), strict=True):
+            found[task, row] += gradient[bag].double()
+    return found
+
+
+def test_hand_checked_rows() -> None:
+    found = table_gradients(
+        [torch.tensor([[1.0], [2.0], [4.0]])], torch.tensor([7, 3, 7]), torch.tensor([0, 1, 2])
+    )
+    pairs = zip(found.rows.tolist(), found.sums[0, :, 0].tolist(), strict=True)
+    assert {(row, value) for row, value in pairs if value} == {(3, 2.0), (7, 5.0)}
+    assert found.products().tolist() == [[29.0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_products_equal_those_of_whole_tables(data: st.DataObject) -> None:
+    num_tasks = data.draw(st.integers(1, 5))
+    num_rows, num_bags = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 9))
+    num_ids = data.draw(st.integers(0, 30))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32 - 1)))
+    rows = torch.randint(num_rows, (num_ids,), generator=generator)
+    bags = torch.randint(num_bags, (num_ids,), generator=generator).sort().values
+    gradients = [torch.randn(num_bags, 4, generator=generator) for _ in range(num_tasks)]
+    whole = whole_table_gradients(gradients, rows, bags, num_rows).flatten(1)
+    found = table_gradients(gradients, rows, bags)
+    torch.testing.assert_close(found.products(), whole @ whole.T, rtol=1e-13, atol=1e-13)
+    assert torch.equal(found.products(), found.products().T)
+
+
+def test_a_row_that_all_bags_share_loses_nothing_to_rounding() -> None:
+    print("seed", torch.seed())
+    gradient = torch.rand(200_000, 4)
+    everywhere = torch.zeros(len(gradient), dtype=torch.long)
+    found = table_gradients([gradient], everywhere, torch.arange(len(gradient)))
+    exact = gradient.double().sum(dim=0)
+    torch.testing.assert_close(found.products()[0, 0], exact @ exact, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("num_ids", [0, 5])
+def test_sizes_depend_on_the_number_of_ids_alone(num_ids: int) -> None:
+    # A meta tensor has no values: a size that depended on one could not be known.
+    rows = torch.empty(num_ids, dtype=torch.long, device="meta")
+    gradients = [torch.empty(3, 4, device="meta")] * 2
+    found = table_gradients(gradients, rows, rows)
+    assert found.sums.shape == (2, num_ids, 4)
+    assert found.products().shape == (2, 2)

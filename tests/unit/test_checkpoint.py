@@ -1,0 +1,46 @@
+"""Which sharding plan a run that goes on keeps to."""
+
+import json
+from pathlib import Path
+
+import pytest
+import ray.train
+
+from recsys_mtl.checkpoint import earlier_plan
+from recsys_mtl.config import RunConfig
+from recsys_mtl.config.file import load_config
+from tests.unit.run_files import write_run
+
+PLAN = {"item_table": [{"kind": "table_wise", "rank": 1}]}
+
+
+def saved_by(folder: Path, config: RunConfig, plan: object) -> ray.train.Checkpoint:
+    facts = {
+        "step": 3,
+        "config": config.model_dump(mode="json"),
+        "data_digest": "abc",
+        "sharding_plan": plan,
+        "totals": {},
+        "evaluation": {},
+        "window_steps": 0,
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    return ray.train.Checkpoint.from_directory(str(folder))
+
+
+def test_the_plan_is_kept_by_the_same_workers_with_the_same_wishes(tmp_path: Path) -> None:
+    config = load_config(write_run(tmp_path))
+    assert earlier_plan(saved_by(tmp_path, config, PLAN), config) == PLAN
+
+
+@pytest.mark.parametrize("override", ["cluster.num_workers=2", "sharding={}"])
+def test_other_workers_or_wishes_have_a_plan_of_their_own(tmp_path: Path, override: str) -> None:
+    columns = ("sharding.item={kind: table_wise}",)
+    old, new = (load_config(write_run(tmp_path), (*columns, *o)) for o in ((), (override,)))
+    assert earlier_plan(saved_by(tmp_path, old, PLAN), new) is None
+
+
+def test_without_a_checkpoint_or_tables_there_is_no_plan(tmp_path: Path) -> None:
+    config = load_config(write_run(tmp_path))
+    assert earlier_plan(None, config) is None
+    assert earlier_plan(saved_by(tmp_path, config, {}), config) is None
