@@ -161,9 +161,9 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
 
 def _count(batch: ClickBatch) -> tuple[Tensor, Tensor]:
     """Over the global batch: [T] labelled rows, and [2] rows and rejected rows."""
-    rows = batch.dense.new_tensor([batch.rows, batch.rejected])
+    labelled = batch.label_mask.sum(dim=0, dtype=batch.counts.dtype)
     # float32 counts are exact up to 2^24 rows of a batch.
-    counts = all_reduce_sum(torch.cat([batch.label_mask.sum(dim=0).to(rows.dtype), rows]))
+    counts = all_reduce_sum(torch.cat([labelled, batch.counts]))
     return counts[:-2], counts[-2:]
 
 

@@ -35,10 +35,10 @@ class ClickBatch:
     """[B, T] float32, 0 where masked."""
     label_mask: Tensor
     """[B, T] bool, True where the label is known."""
+    counts: Tensor
+    """[2] float32: rows that are no padding, rejected ones included; rows left out as unusable."""
     rows: int
-    """Rows that are no padding, rejected ones included."""
-    rejected: int
-    """Rows left out as unusable."""
+    """The first of them, on the host."""
     nulls: NDArray[np.int64]
     """[C] Rows with a null in each column read, in the order of `columns_read`."""
 
@@ -47,11 +47,13 @@ class ClickBatch:
         if device.type == "cpu":
             return self
         ids = self.ids.pin_memory().to(device, non_blocking=True) if self.ids is not None else None
-        dense, labels, label_mask = (
+        dense, labels, label_mask, counts = (
             tensor.pin_memory().to(device, non_blocking=True)
-            for tensor in (self.dense, self.labels, self.label_mask)
+            for tensor in (self.dense, self.labels, self.label_mask, self.counts)
         )
-        return replace(self, ids=ids, dense=dense, labels=labels, label_mask=label_mask)
+        return replace(
+            self, ids=ids, dense=dense, labels=labels, label_mask=label_mask, counts=counts
+        )
 
 
 def assemble(
@@ -72,6 +74,8 @@ def assemble(
             blocks += [np.zeros((missing, width), dtype=dtype)]
         return torch.from_numpy(np.concatenate(blocks))
 
+    rows = sum(len(p.rejected) for p in pieces)
+    rejected = sum(int(p.rejected.sum()) for p in pieces)
     names = [name for name, _ in data.id_features()]
     no_nulls = np.zeros(len(columns_read(data)), dtype=np.int64)
     return ClickBatch(
@@ -80,8 +84,8 @@ def assemble(
         dense=stack("dense", len(data.dense_features()), np.float32),
         labels=stack("labels", len(data.labels), np.float32),
         label_mask=stack("label_mask", len(data.labels), np.bool_),
-        rows=sum(len(p.rejected) for p in pieces),
-        rejected=int(sum(p.rejected.sum() for p in pieces)),
+        counts=torch.tensor([rows, rejected], dtype=torch.float32),
+        rows=rows,
         nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
     )
 

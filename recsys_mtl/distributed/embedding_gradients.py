@@ -34,7 +34,7 @@ class OwnedShards:
     """
 
     def __init__(self, features: Sequence[OwnedFeature], device: torch.device) -> None:
-        self._first_rows = torch.tensor([f.first_row for f in features], device=device)
+        self._first_rows = torch.tensor([f.first_row for f in features]).to(device)
         self._widest = max(f.columns for f in features)
         self._alike = all(f.columns == self._widest for f in features)
         places, start = [], 0
@@ -43,7 +43,7 @@ class OwnedShards:
             own = range(start, start + feature.columns)
             places += [*own, *[padding] * (self._widest - feature.columns)]
             start += feature.columns
-        self._places = torch.tensor(places, device=device)
+        self._places = torch.tensor(places).to(device)
 
     def gradients(
         self, ids: KeyedJaggedTensor, output_gradients: Sequence[Tensor]

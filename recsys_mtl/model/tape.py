@@ -10,6 +10,7 @@ B batch rows, I input columns (E of pooled embeddings first), U units of the fir
 of the representation, T tasks, P parameters of the bottom.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -88,7 +89,7 @@ def run_forward(
 ) -> Tape:
     """Bottom and heads on inputs [B, I], products in `precision`, logits in float32."""
     lower = precision != torch.float32
-    with torch.autocast(inputs.device.type, dtype=precision, enabled=lower):
+    with torch.autocast(inputs.device.type, dtype=precision) if lower else nullcontext():
         with torch.no_grad():
             first = bottom.first(inputs)
         first.requires_grad_()

@@ -62,7 +62,7 @@ def test_a_batch_of_padding_alone_has_the_same_shapes() -> None:
     assert bags(batch, "row") == bags(batch, "words") == [[], [], [], []]
     assert batch.dense.shape == batch.labels.shape == (4, 1)
     assert not batch.label_mask.any()
-    assert (batch.rows, batch.rejected) == (0, 0)
+    assert batch.counts.tolist() == [0, 0]
     assert batch.nulls.tolist() == [0, 0, 0, 0]
 
 
@@ -70,7 +70,7 @@ def test_rejected_rows_and_nulls_are_counted_over_all_pieces() -> None:
     table = clicks(0, 2).drop_columns("price").append_column("price", pa.array([None, 1.0]))
     with_null = encode(table.append_column(REJECTED, pa.repeat(False, 2)), DATA, "log.parquet")
     batch = assemble(0, [[with_null, encoded(5, 1, rejected=True)], [with_null]], 3, DATA)
-    assert (batch.rows, batch.rejected) == (5, 1)
+    assert batch.counts.tolist() == [5, 1]
     assert batch.nulls.tolist() == [0, 0, 2, 0]  # row, words, price, buy
     assert batch.label_mask[:, 0].tolist() == [True, True, False, True, True, False]
 
