@@ -1,6 +1,8 @@
 """The two passes over the task gradients: their Gram matrix, and a combination of them.
 
-Both multiply in float64, block by block, so no float64 copy of the gradients is ever made.
+Both multiply in float64, block by block, so no float64 copy of the gradients is ever made. On a
+CPU, where looking at a number costs nothing, long float32 gradients are multiplied in float32 where
+that is seen to be as good, and a combination that is known not to cancel is summed so.
 """
 
 # T tasks, P shared parameters
@@ -10,10 +12,31 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# A block stays in a CPU's cache (512 KiB of float64); elsewhere a kernel launch costs more than
-# memory does (32 MiB).
-_CPU_BLOCK_ELEMENTS = 1 << 16
+# 4 MiB of float64 stays in a CPU's last cache; blocks of 1 MiB take up to a third longer, for
+# calls and for cache lines moved both ways. Elsewhere a kernel launch costs more than memory
+# does (32 MiB).
+_CPU_BLOCK_ELEMENTS = 1 << 19
 _DEVICE_BLOCK_ELEMENTS = 1 << 22
+
+# Two or three rows by a vector take MKL a fifth longer than as many dot products; [T, n] by its
+# own transpose computes every pair twice.
+_FEWEST_ROWS_AT_ONCE = 4
+
+# Rounding errors of float32 products in blocks of 512 columns fall either way: 6e-8 of a block's
+# |g_i||g_j|, 1e-9 of all of it from a million columns on. With more tasks the worst of all pairs
+# comes to more than 5e-9.
+_FLOAT32_BLOCK_COLUMNS = 512
+_FEWEST_FLOAT32_COLUMNS = 1_000_000
+_MOST_FLOAT32_TASKS = 4
+# They all fall one way where entries are alike (8e-7), were rounded to bfloat16 (4e-8) or have
+# heavy tails (2e-8), or where a switch has products rounded further (TF32, autocast). So a sample
+# of the blocks is multiplied in float64 first; by chance it errs by 4e-9.
+_SAMPLED_BLOCKS = 240
+_MOST_SAMPLED_ERROR = 1.5e-8
+
+# An update may oppose a gradient by 1e-6 of both norms; rounding takes half of that at most.
+_MOST_FLOAT32_ERROR = 5e-7
+_FLOAT32_ROUNDING = 2.0**-24
 
 
 def gram_matrix(task_gradients: Tensor) -> Tensor:
@@ -22,12 +45,12 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
     Gradients [[1, 0], [-1, 1]] give the Gram [[1, -1], [-1, 2]].
 
     float64 products of float32 values are exact, so only their sum rounds: within 2e-11 of
-    |g_i||g_j| for 1.4 million columns. float32 products in blocks of 512 columns lose 8e-7 where
-    all entries of a gradient are alike, for 1.5 ms less of 3.5 ms (T = 3, one thread), and follow
-    the TF32 and autocast switches, which float64 ignores.
+    |g_i||g_j| for 1.4 million columns. On a CPU, float32 products in blocks of 512 columns, summed
+    in float64, take half the time and lose 1e-9 as a rule; they are taken for up to 4 tasks from a
+    million columns on, and only where float64 products of a sample of the blocks agree.
 
     Args:
-        task_gradients: [T, P], any floating dtype.
+        task_gradients: [T, P], any floating dtype. No gradient flows through it.
 
     Returns:
         [T, T] float64, symmetric. An infinite or NaN gradient makes it non-finite.
@@ -36,30 +59,98 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
         TypeError: not a floating dtype.
         ValueError: not two-dimensional, or no task.
     """
-    _check_task_gradients(task_gradients)
-    num_tasks = task_gradients.shape[0]
-    gram = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=task_gradients.device)
-    for block in _float64_blocks(task_gradients):
-        gram.addmm_(block, block.T)
-    return (gram + gram.T) / 2  # a matrix product need not round K_ij and K_ji alike
+    check_task_gradients(task_gradients)
+    gram = _float32_gram(task_gradients.detach())
+    return gram if gram is not None else _float64_gram(task_gradients.detach())
 
 
-def combine_gradients(task_gradients: Tensor, coefficients: Tensor) -> Tensor:
+def _float64_gram(task_gradients: Tensor) -> Tensor:
+    num_tasks = len(task_gradients)
+    products = [
+        product for block in _float64_blocks(task_gradients) for product in _upper_products(block)
+    ]
+    upper = task_gradients.new_zeros(num_tasks, num_tasks, dtype=torch.float64)
+    first, second = torch.triu_indices(num_tasks, num_tasks, device=upper.device)
+    upper[first, second] = torch.cat(products).view(-1, len(first)).sum(dim=0)
+    return upper + upper.triu(1).T
+
+
+def _float32_gram(task_gradients: Tensor) -> Tensor | None:
+    """The Gram from float32 products; None where they are not known to be good enough."""
+    num_tasks, num_columns = task_gradients.shape
+    if (
+        task_gradients.device.type != "cpu"
+        or task_gradients.dtype != torch.float32
+        or num_tasks > _MOST_FLOAT32_TASKS
+        or num_columns < _FEWEST_FLOAT32_COLUMNS
+    ):
+        return None
+    num_blocks = num_columns // _FLOAT32_BLOCK_COLUMNS
+    whole_columns = num_blocks * _FLOAT32_BLOCK_COLUMNS
+    blocks = task_gradients[:, :whole_columns].view(num_tasks, num_blocks, -1).transpose(0, 1)
+    if not _float32_products_agree(blocks[:: num_blocks // _SAMPLED_BLOCKS]):
+        return None
+    gram = torch.bmm(blocks, blocks.mT).sum(dim=0, dtype=torch.float64)
+    last_columns = task_gradients[:, whole_columns:].double()
+    gram += last_columns @ last_columns.T
+    # Blocks outside the sample may overflow.
+    return (gram + gram.T) / 2 if bool(gram.isfinite().all()) else None
+
+
+def _float32_products_agree(blocks: Tensor) -> bool:
+    """Whether float32 products of blocks [n, T, 512] add up to those of float64."""
+    exact_blocks = blocks.double()
+    exact = torch.bmm(exact_blocks, exact_blocks.mT).sum(dim=0)
+    found = torch.bmm(blocks, blocks.mT).sum(dim=0, dtype=torch.float64)
+    norms = exact.diagonal().sqrt()
+    return bool(((found - exact).abs() <= _MOST_SAMPLED_ERROR * torch.outer(norms, norms)).all())
+
+
+def combine_gradients(
+    task_gradients: Tensor,
+    coefficients: Tensor,
+    *,
+    gram: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The combination sum_i c_i g_i, rounded once.
 
     Summed in float64: coefficients are large where gradients nearly cancel, and float32 would
-    then leave rounding errors 1 / sine times those of the update's own dtype.
+    then leave rounding errors 1 / sine times those of the update's own dtype. With the Gram at
+    hand a CPU sees when they do not cancel: where float32 sums are certain to be within 5e-7 of
+    the update's norm it takes them, in half the time.
 
     Args:
-        task_gradients: [T, P], any floating dtype.
+        task_gradients: [T, P], any floating dtype. No gradient flows through it.
         coefficients: [T] float64.
+        gram: [T, T] float64, of `task_gradients`; without it the sum is always rounded once.
+        out: [P] to write to, no part of `task_gradients`.
 
     Returns:
-        [P] in the gradients' dtype, but float32 for float16 and bfloat16.
+        [P] in the gradients' dtype, but float32 for float16 and bfloat16; `out` if given.
+
+    Raises:
+        ValueError: `out` has another shape or dtype.
     """
+    task_gradients = task_gradients.detach()
     dtype = torch.promote_types(task_gradients.dtype, torch.float32)
-    blocks = _float64_blocks(task_gradients)
-    return torch.cat([(coefficients @ block).to(dtype) for block in blocks])
+    if out is None:
+        out = task_gradients.new_empty(task_gradients.shape[1], dtype=dtype)
+    elif out.shape != task_gradients.shape[1:] or out.dtype != dtype:
+        raise ValueError(
+            f"out is {out.dtype} of shape {tuple(out.shape)}; the combination needs {dtype} of "
+            f"shape {tuple(task_gradients.shape[1:])}."
+        )
+    if gram is not None and _float32_suffices(task_gradients, coefficients, gram):
+        factors = coefficients.tolist()
+        torch.mul(task_gradients[0], factors[0], out=out)
+        for gradient, factor in zip(task_gradients[1:], factors[1:], strict=True):
+            out.add_(gradient, alpha=factor)
+        return out
+    pieces = torch.split(out, _block_columns(task_gradients))
+    for block, piece in zip(_float64_blocks(task_gradients), pieces, strict=True):
+        piece.copy_(torch.mv(block.T, coefficients))
+    return out
 
 
 def correlations(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +172,49 @@ def correlations(gram: Tensor) -> tuple[Tensor, Tensor]:
     return norms, torch.where(torch.outer(present, present), scaled, 0.0)
 
 
+def _float32_suffices(task_gradients: Tensor, coefficients: Tensor, gram: Tensor) -> bool:
+    """Whether float32 sums surely stay within 5e-7 of the update's norm; read on a CPU only.
+
+    Each term c_i g_i is rounded at most T + 1 times: its coefficient, its product and T - 1 sums.
+    """
+    if task_gradients.dtype != torch.float32 or task_gradients.device.type != "cpu":
+        return False
+    sizes = coefficients.abs()
+    norm = float((coefficients @ gram @ coefficients).sqrt())
+    error = (len(sizes) + 1) * _FLOAT32_ROUNDING * float(sizes @ gram.diagonal().sqrt())
+    # Outside this range a coefficient or a product could over- or underflow.
+    in_range = all(size == 0 or 1e-30 < size < 1e30 for size in [norm, *sizes.tolist()])
+    return in_range and error <= _MOST_FLOAT32_ERROR * norm
+
+
+def _upper_products(block: Tensor) -> Iterator[Tensor]:
+    """The products of each row of a block [T, n] with itself and those below, row by row."""
+    rows = block.unbind()
+    for task, row in enumerate(rows):
+        if len(rows) - task >= _FEWEST_ROWS_AT_ONCE:
+            yield torch.mv(block[task:], row)
+        else:
+            yield from (torch.dot(row, other)[None] for other in rows[task:])
+
+
 def _float64_blocks(task_gradients: Tensor) -> Iterator[Tensor]:
+    """Blocks of columns [T, n] in float64, in order; the next one may overwrite the last."""
+    blocks = torch.split(task_gradients, _block_columns(task_gradients), dim=1)
+    if task_gradients.dtype == torch.float64:
+        yield from blocks
+        return
+    scratch = task_gradients.new_empty(blocks[0].numel(), dtype=torch.float64)
+    for block in blocks:
+        yield scratch[: block.numel()].view(block.shape).copy_(block)
+
+
+def _block_columns(task_gradients: Tensor) -> int:
     on_cpu = task_gradients.device.type == "cpu"
     elements = _CPU_BLOCK_ELEMENTS if on_cpu else _DEVICE_BLOCK_ELEMENTS
-    columns = max(1, elements // task_gradients.shape[0])
-    return (block.double() for block in torch.split(task_gradients, columns, dim=1))
+    return max(1, elements // len(task_gradients))
 
 
-def _check_task_gradients(task_gradients: Tensor) -> None:
+def check_task_gradients(task_gradients: Tensor) -> None:
     shape = tuple(task_gradients.shape)
     if len(shape) != 2 or shape[0] == 0:
         raise ValueError(

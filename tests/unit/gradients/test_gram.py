@@ -1,6 +1,12 @@
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recsys_mtl.gradients import combine_gradients, gram_matrix
 from recsys_mtl.gradients.gram import correlations
@@ -23,7 +29,7 @@ def test_gram_of_a_hand_checked_pair() -> None:
     assert torch.equal(gram_matrix(gradients), expected)
 
 
-@pytest.mark.parametrize("num_columns", [0, 1, 21_844, 21_845, 21_846, 70_001])
+@pytest.mark.parametrize("num_columns", [0, 1, 174_761, 174_762, 174_763, 400_001])
 def test_gram_and_combination_cover_every_column(num_columns: int) -> None:
     gradients = draw(3, num_columns)
     coefficients = draw(3, dtype=torch.float64)
@@ -34,14 +40,54 @@ def test_gram_and_combination_cover_every_column(num_columns: int) -> None:
     )
 
 
+@pytest.mark.parametrize("num_tasks", [1, 2, 4, 5, 16])
+def test_gram_has_every_pair_whatever_the_number_of_tasks(num_tasks: int) -> None:
+    gradients = draw(num_tasks, 200_001).double()
+    torch.testing.assert_close(gram_matrix(gradients), gradients @ gradients.T)
+
+
 def test_gram_is_accurate_for_long_random_gradients() -> None:
-    assert worst_error(draw(3, 1_400_003)) < 5e-10
+    assert worst_error(draw(3, 1_400_003)) < 5e-9
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda gradients: gradients**3,
+        lambda gradients: gradients.bfloat16().float(),
+        lambda gradients: gradients * torch.tensor([[1e-30], [1.0], [1e30]]),
+        lambda gradients: torch.where(torch.rand_like(gradients) < 1e-3, 1e6, 1.0) * gradients,
+    ],
+    ids=["heavy tails", "rounded to bfloat16", "over- and underflow", "a few large entries"],
+)
+def test_gram_is_accurate_where_float32_rounding_errors_add_up(
+    spoil: Callable[[Tensor], Tensor],
+) -> None:
+    assert worst_error(spoil(draw(3, 1_400_003))) < 5e-9
+
+
+def test_a_float32_product_that_overflows_outside_the_sample_is_noticed() -> None:
+    gradients = draw(2, 1_400_000)
+    gradients[0, 600] = 1e25  # in the second block of 512 columns
+    assert gram_matrix(gradients).isfinite().all()
+    assert worst_error(gradients) < 5e-9
 
 
 def test_gram_is_accurate_where_all_entries_are_alike() -> None:
     print("seed", torch.seed())
     # Every partial sum rounds the same way, so errors add up instead of cancelling.
     assert worst_error(torch.rand(3, 1).expand(3, 1_400_003)) < 5e-10
+
+
+def test_gram_is_accurate_where_only_signs_differ() -> None:
+    signs = draw(4, 1_400_003).sign()
+    assert worst_error(signs * torch.rand(4, 1)) < 5e-10
+
+
+def test_gram_is_accurate_where_a_few_entries_dwarf_the_others() -> None:
+    gradients = draw(3, 600_000)
+    gradients[:, ::1000] *= 1e6
+    assert worst_error(gradients) < 5e-10
 
 
 def test_gram_is_accurate_where_float32_squares_underflow_or_overflow() -> None:
@@ -56,6 +102,8 @@ def test_half_precision_gradients_lose_nothing_further(dtype: torch.dtype) -> No
     update = combine_gradients(gradients, torch.ones(3, dtype=torch.float64))
     assert update.dtype == torch.float32
     assert torch.equal(update, gradients.double().sum(dim=0).float())
+    gram = gram_matrix(gradients)
+    assert torch.equal(update, combine_gradients(gradients, torch.ones(3).double(), gram=gram))
 
 
 def test_gram_reads_a_strided_view() -> None:
@@ -68,13 +116,16 @@ def test_gram_is_symmetric_to_the_bit() -> None:
     assert torch.equal(gram, gram.T)
 
 
-def test_autocast_lowers_neither_pass() -> None:
-    gradients = draw(3, 1_000)
+@pytest.mark.parametrize("num_columns", [1_000, 1_000_003])
+def test_autocast_lowers_neither_pass(num_columns: int) -> None:
+    gradients = draw(3, num_columns)
     coefficients = draw(3, dtype=torch.float64)
     gram, update = gram_matrix(gradients), combine_gradients(gradients, coefficients)
+    summed = combine_gradients(gradients, coefficients.abs(), gram=gram)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(gram_matrix(gradients), gram)
+        torch.testing.assert_close(gram_matrix(gradients), gram, rtol=1e-8, atol=1e-8 * num_columns)
         assert torch.equal(combine_gradients(gradients, coefficients), update)
+        assert torch.equal(combine_gradients(gradients, coefficients.abs(), gram=gram), summed)
 
 
 def test_combination_of_nearly_cancelling_gradients_is_rounded_once() -> None:
@@ -83,6 +134,107 @@ def test_combination_of_nearly_cancelling_gradients_is_rounded_once() -> None:
     update = combine_gradients(gradients, torch.tensor([0.9, 0.9], dtype=torch.float64))
     exact = 0.9 * gradients.double().sum(dim=0)
     assert float((update - exact).norm() / exact.norm()) < 6e-8
+
+
+def test_a_gram_at_hand_does_not_round_a_nearly_cancelling_combination_twice() -> None:
+    gradient = draw(1000)
+    gradients = torch.stack([gradient, -gradient + 1e-4 * draw(1000)])
+    coefficients = torch.tensor([0.9, 0.9], dtype=torch.float64)
+    update = combine_gradients(gradients, coefficients, gram=gram_matrix(gradients))
+    assert torch.equal(update, combine_gradients(gradients, coefficients))
+
+
+def test_a_gram_at_hand_lets_gradients_that_do_not_cancel_be_summed_in_float32() -> None:
+    gradients, coefficients = draw(2, 1000), torch.tensor([0.3, 1.7], dtype=torch.float64)
+    update = combine_gradients(gradients, coefficients, gram=gram_matrix(gradients))
+    summed = torch.add(0.3 * gradients[0], gradients[1], alpha=1.7)
+    assert torch.equal(update, summed)
+    assert not torch.equal(update, combine_gradients(gradients, coefficients))
+
+
+@settings(max_examples=100, deadline=None)
+@given(num_others=st.integers(1, 4), exponent=st.floats(-4, 0), seed=st.integers(0, 2**32 - 1))
+def test_a_combination_with_the_gram_is_within_5e_7_of_its_norm(
+    num_others: int, exponent: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # The first cancels the sum of the others down to 10 ** exponent of it, or nearly.
+    others = torch.randn(num_others, 300, generator=generator)
+    left = 10**exponent * torch.randn(300, generator=generator)
+    gradients = torch.cat([(left - others.sum(dim=0))[None], others])
+    coefficients = torch.full((len(gradients),), 0.7, dtype=torch.float64)
+    update = combine_gradients(gradients, coefficients, gram=gram_matrix(gradients))
+    exact = coefficients @ gradients.double()
+    assert float((update - exact).norm()) <= 5e-7 * float(exact.norm())
+
+
+@pytest.mark.parametrize(
+    ("norms", "coefficients"), [((1e36, 1e-36), (1e-42, 1e36)), ((1e-38, 1e-38), (1e-7, 1e-7))]
+)
+def test_a_combination_with_the_gram_survives_what_float32_would_lose(
+    norms: tuple[float, float], coefficients: tuple[float, float]
+) -> None:
+    # Coefficients or products that float32 holds with few bits, or not at all.
+    gradients = (draw(2, 1000).abs() + 1).double() * torch.tensor(norms)[:, None].double()
+    factors = torch.tensor(coefficients, dtype=torch.float64)
+    gradients = gradients.float()
+    update = combine_gradients(gradients, factors, gram=gram_matrix(gradients))
+    assert torch.equal(update, combine_gradients(gradients, factors))
+
+
+def test_combination_is_written_where_asked() -> None:
+    gradients, coefficients = draw(3, 1000), draw(3, dtype=torch.float64)
+    for gram in (None, gram_matrix(gradients)):
+        out = torch.full((1000,), torch.nan)
+        assert combine_gradients(gradients, coefficients, gram=gram, out=out) is out
+        assert torch.equal(out, combine_gradients(gradients, coefficients, gram=gram))
+
+
+@pytest.mark.parametrize(
+    "out", [torch.empty(7), torch.empty(1, 8), torch.empty(8, dtype=torch.float64)]
+)
+def test_out_that_does_not_fit_is_refused(out: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"needs torch.float32 of shape \(8,\)"):
+        combine_gradients(torch.ones(2, 8), torch.ones(2, dtype=torch.float64), out=out)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_an_entry_that_is_not_finite_is_seen_in_gram_and_combination(bad: float) -> None:
+    gradients, coefficients = draw(3, 1000), torch.ones(3, dtype=torch.float64)
+    gradients[1, 7] = bad
+    gram = gram_matrix(gradients)
+    assert not gram.isfinite().all()
+    assert not combine_gradients(gradients, coefficients, gram=gram).isfinite().all()
+
+
+class LargestFloat64(TorchDispatchMode):
+    """The number of elements of the largest float64 tensor that any operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.dtype == torch.float64:
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_neither_pass_makes_a_float64_copy_of_the_gradients() -> None:
+    gradients, coefficients = draw(3, 1_000_000), draw(3, dtype=torch.float64)
+    with LargestFloat64() as largest:
+        gram_matrix(gradients)
+        combine_gradients(gradients, coefficients)
+    assert 0 < largest.elements < gradients.numel() / 4
+
+
+def test_neither_pass_reads_a_value_of_a_device() -> None:
+    # On the meta device there are no values: whatever the host would wait for raises.
+    gradients = torch.empty(5, 1_000_003, device="meta")
+    coefficients = torch.empty(5, dtype=torch.float64, device="meta")
+    gram = gram_matrix(gradients)
+    update = combine_gradients(gradients, coefficients, gram=gram)
+    assert (gram.shape, gram.dtype, gram.device.type) == ((5, 5), torch.float64, "meta")
+    assert (update.shape, update.dtype) == ((1_000_003,), torch.float32)
 
 
 def test_correlations_of_a_hand_checked_gram_with_a_zero_gradient() -> None:
