@@ -4,17 +4,24 @@ The way of one batch, and where each part of it lives:
 
     Parquet log -> plan -> ClickBatch -> pooled embeddings -> bottom -> heads -> losses [T]
         data/                            distributed/         model/
-    -> task gradients [T, P] -> summed -> Gram [T, T] -> coefficients [T] -> update [P] -> record
-        train.py            distributed/  gradients/                       optimizers.py  metrics/
+    -> task gradients [T, P], summed -> Gram [T, T] -> coefficients [T] -> updates -> record
+        shared_update.py                gradients/            optimizers.py, distributed/  metrics/
 
 cli.py          recsys-mtl check | train
 launch.py       a configuration to a running Ray Train job; the only file that sets Ray up
 progress.py     what a person sees of it
 run_folder.py   what it leaves behind
 train.py        the loop, the step, the evaluation
+shared_update.py  what bottom and tables move by: a gradient a task, or one for all
 worker.py       what one worker holds: model, tables, optimizers
 report.py       from step records to trace, exporter and totals
 checkpoint.py   save, commit, restore
 optimizers.py   dense optimizer and learning-rate schedule
 config/         every setting of a run, and the file they are read from
+
+`gradops` is the method alone, for any training loop.
 """
+
+from recsys_mtl.gradients import gradops
+
+__all__ = ["gradops"]

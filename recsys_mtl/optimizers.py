@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.config import Adam, Sgd
-from recsys_mtl.gradients.gram import combine_gradients
+from recsys_mtl.gradients.operations import Operations
 
 
 def warm_up_factor(step: int, warm_up_steps: int) -> float:
@@ -20,9 +20,12 @@ def warm_up_factor(step: int, warm_up_steps: int) -> float:
 class DenseOptimizer:
     """Adam or gradient descent, fused, on the flat bottom [P] and the flat heads [H]."""
 
-    def __init__(self, optimizer: Adam | Sgd, shared: Tensor, private: Tensor) -> None:
+    def __init__(
+        self, optimizer: Adam | Sgd, shared: Tensor, private: Tensor, operations: Operations
+    ) -> None:
         self._vectors = vectors = [shared, private]
-        self._learning_rate = optimizer.learning_rate
+        self._settings, self._operations = optimizer, operations
+        self._update = torch.empty_like(shared)  # a fresh one would be paged in at every step
         self._optimizer: torch.optim.Optimizer
         match optimizer:
             case Adam():
@@ -45,6 +48,7 @@ class DenseOptimizer:
         coefficients: Tensor,
         private_gradient: Tensor,
         *,
+        gram: Tensor | None,
         skip: Tensor,
         factor: float,
     ) -> None:
@@ -57,16 +61,46 @@ class DenseOptimizer:
             task_gradients: [T, P] of the bottom.
             coefficients: [T] float64: the bottom's gradient is their combination.
             private_gradient: [H] of the heads.
+            gram: [T, T] float64, of `task_gradients`, where it is known.
             skip: [] bool.
             factor: multiplies the learning rate.
         """
         shared, private = self._vectors
-        shared.grad = combine_gradients(task_gradients, coefficients)
+        rate = factor * self._settings.learning_rate
+        if self._operations.backend == "triton" and isinstance(self._settings, Adam):
+            self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
+        else:
+            shared.grad = self._operations.combine_gradients(
+                task_gradients, coefficients, gram=gram, out=self._update
+            )
         private.grad = private_gradient
         for group in self._optimizer.param_groups:
-            group["lr"] = factor * self._learning_rate
+            group["lr"] = rate
         self._optimizer.found_inf = skip.to(torch.float32)  # type: ignore[attr-defined]
         self._optimizer.step()
+
+    def _combine_and_move(
+        self, gradients: Tensor, coefficients: Tensor, skip: Tensor, rate: float, adam: Adam
+    ) -> None:
+        """Combine and Adam in one pass over memory, on the state that torch's Adam keeps."""
+        from recsys_mtl.gradients import kernels  # Triton is optional, and slow to import
+
+        shared = self._vectors[0]
+        state = self._optimizer.state[shared]
+        kernels.combined_adam_step(
+            gradients,
+            coefficients,
+            clip=torch.ones_like(coefficients[0]),  # the coefficients have it
+            skip=skip,
+            parameter=shared,
+            first_moment=state["exp_avg"],
+            second_moment=state["exp_avg_sq"],
+            step=state["step"],
+            learning_rate=rate,
+            beta1=adam.beta1,
+            beta2=adam.beta2,
+            epsilon=adam.epsilon,
+        )
 
     def state(self) -> dict[str, Any]:
         """Moments and step counts for torch.distributed.checkpoint, which loads in place."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
 from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, table_products
-from recsys_mtl.gradients.gram import gram_matrix
 from recsys_mtl.gradients.methods import (
     Decision,
     audits,
@@ -84,11 +83,11 @@ class _TaskGradients:
 
 def shared_update(back: Backward, step: int) -> SharedUpdate:
     """The update of `step`, exact or cheaper, as the method has it."""
-    method, held = back.worker.config.method, back.worker.held
+    method, held, operations = back.worker.config.method, back.worker.held, back.worker.operations
     match step_kind(method, step):
         case "exact":
             tasks = _task_gradients(back)
-            decision = decide(method, tasks.gram)
+            decision = decide(method, tasks.gram, operations)
             held_too_long = step > 0 and not method.always_exact
             against = opposes(tasks.gram, held[1]) if held_too_long else None
             # A step that is skipped decides nothing.
@@ -96,7 +95,8 @@ def shared_update(back: Backward, step: int) -> SharedUpdate:
             held.copy_(torch.where(decision.finite, newest, held))
             return _of_task_gradients(back, tasks, decision, against)
         case "representation":
-            decision = decide(method, all_reduce_sum(gram_matrix(back.deltas.flatten(1))))
+            gram = all_reduce_sum(operations.gram_matrix(back.deltas.flatten(1)))
+            decision = decide(method, gram, operations)
             against = None
             if audits(method, step):
                 against = opposes(_task_gradients(back).gram, decision.coefficients)
@@ -118,7 +118,7 @@ def _task_gradients(back: Backward) -> _TaskGradients:
     owners = [_to_owners(back, gradient) for gradient in inputs]
     back.sums.wait()
     back.clock.lap("communication")
-    bottom_gram = gram_matrix(bottom)
+    bottom_gram = worker.operations.gram_matrix(bottom)
     gram = bottom_gram + _table_products(back, owners) if with_tables else bottom_gram
     return _TaskGradients(bottom, first, owners, bottom_gram, gram)
 

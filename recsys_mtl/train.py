@@ -120,7 +120,12 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
     before = worker.shared.vector.clone() if _measured(worker, update, batch.step) else None
     private_gradient = worker.private_gradient * private_clip.to(losses.dtype)
     worker.optimizer.step(
-        update.gradients, update.coefficients, private_gradient, skip=skip, factor=factor
+        update.gradients,
+        update.coefficients,
+        private_gradient,
+        gram=update.bottom_gram,
+        skip=skip,
+        factor=factor,
     )
     if worker.tables is not None and lookup is not None and update.tables is not None:
         worker.tables.update(lookup, [torch.where(skip, 0.0, g) for g in update.tables])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import RunConfig, Uniform
+from recsys_mtl.config import GradOPS, RunConfig, Uniform, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import Plan
@@ -18,7 +18,9 @@ from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
 from recsys_mtl.distributed.sharding import Lookup, ShardedTables
+from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.flat import FlatParameters
+from recsys_mtl.gradients.operations import Operations, operations_of
 from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.shared_bottom import Heads, SharedBottom, build_dense_model, dropout_masks
 from recsys_mtl.model.tape import Tape, run_forward
@@ -48,6 +50,8 @@ class Worker:
     held: Tensor
     """[2, T] float64: the newest weights and coefficients, 1 before the first; kept for the steps
     that do not compute their own."""
+    operations: Operations
+    """On task gradients: plain torch or Triton kernels."""
     optimizer: DenseOptimizer
 
     def look_up(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Lookup | None:
@@ -126,6 +130,7 @@ def build(
     for vector in (shared.vector, private.vector):
         broadcast_from_first(vector)
     num_tasks = len(config.task_names)
+    operations = operations_of(_backend(config, context))
     rows = 1 if isinstance(config.method, Uniform) else num_tasks
     return Worker(
         config=config,
@@ -139,5 +144,22 @@ def build(
         shared_gradients=shared.task_gradients(rows),
         private_gradient=torch.zeros_like(private.vector),
         held=torch.ones(2, num_tasks, dtype=torch.float64, device=context.device),
-        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector),
+        operations=operations,
+        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector, operations),
     )
+
+
+def _backend(config: RunConfig, context: WorkerContext) -> Backend:
+    """The backend asked for.
+
+    Raises:
+        UserError: it cannot run on this device.
+    """
+    if not isinstance(config.method, GradOPS):
+        return "torch"  # the sum of the losses has nothing to compare
+    try:
+        return resolve_backend(
+            config.method.backend, context.device, num_tasks=len(config.task_names)
+        )
+    except ValueError as error:
+        raise UserError(f"method.backend: {error}") from None

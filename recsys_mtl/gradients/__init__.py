@@ -1,23 +1,33 @@
 """Task gradients [T, P] in, one update out: pure tensor math, no ranks, no files.
 
 gram.py        the two passes over the gradients: their products K, and sum_i c_i g_i
-gradops.py     GradOPS on K: weights and coefficients; `gradops` is the whole in one call
+gradops.py     GradOPS on K: weights and coefficients
+step.py        `gradops`: the whole in one call
 min_norm.py    the shortest convex combination, where GradOPS has nothing left to keep
+backend.py     plain torch or Triton kernels: what a device and the number of tasks allow
+kernels/       the same functions in Triton, and clip and Adam in the pass that combines
+operations.py  the functions of either, as one choice
+table_products.py  gradients and products of embedding tables, grouped by row
+methods.py     which of them a step of each configured method needs, and what it decides
+update.py      norms, clipping, combinations of any shape
+flat.py        parameters and gradients as flat memory
 reference.py   Algorithm 1 on the vectors themselves: slow, plain, the ground truth
 """
 
+from recsys_mtl.gradients.backend import Backend, BackendChoice, resolve_backend
 from recsys_mtl.gradients.gradops import (
     GradOPSCoefficients,
-    GradOPSStep,
-    gradops,
     gradops_coefficients,
     zero_sine_squared_for,
 )
 from recsys_mtl.gradients.gram import combine_gradients, gram_matrix
 from recsys_mtl.gradients.min_norm import min_norm
 from recsys_mtl.gradients.reference import gradops_reference
+from recsys_mtl.gradients.step import GradOPSStep, gradops
 
 __all__ = [
+    "Backend",
+    "BackendChoice",
     "GradOPSCoefficients",
     "GradOPSStep",
     "combine_gradients",
@@ -26,5 +36,6 @@ __all__ = [
     "gradops_reference",
     "gram_matrix",
     "min_norm",
+    "resolve_backend",
     "zero_sine_squared_for",
 ]

@@ -11,12 +11,11 @@ Multi-task Learning", WSDM 2025, Algorithm 1 and Eq. 1-5.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from recsys_mtl.gradients.gram import combine_gradients, correlations, gram_matrix
+from recsys_mtl.gradients.gram import correlations
 from recsys_mtl.gradients.min_norm import min_norm
 
 
@@ -41,60 +40,6 @@ class GradOPSCoefficients:
     finite: Tensor
     """[] bool: the Gram was finite. Where it was not, all the numbers above are 0: skip the step,
     since a zero gradient still moves an optimizer that has momentum."""
-
-
-@dataclass(frozen=True, eq=False)
-class GradOPSStep:
-    """The combined update and how it came about; fields as in `GradOPSCoefficients`."""
-
-    update: Tensor
-    """[P]: sum_i c_i g_i, in the gradients' dtype, but float32 for float16 and bfloat16."""
-    weights: Tensor
-    coefficients: Tensor
-    conflicts: Tensor
-    used_min_norm: Tensor
-
-
-def gradops(
-    task_gradients: Tensor, *, alpha: float, backend: Literal["auto", "torch"] = "auto"
-) -> GradOPSStep:
-    """Combine task gradients into one update that has no negative product with any of them.
-
-    Gradients [[1, 0], [-1, 1]] conflict: they become [0.5, 0.5] and [0, 1], and with alpha 0
-    both have weight 1, so the update is [0.5, 1.5] = 2 g_1 + 1.5 g_2.
-
-    Checking that the input is finite waits for the device; a training loop that must not wait
-    calls `gram_matrix`, `gradops_coefficients` and `combine_gradients` itself.
-
-    Args:
-        task_gradients: [T, P], any floating dtype. A zero row is a task left out.
-        alpha: above 0 favours tasks that gain most, below 0 those that gain least.
-        backend: "torch" is the only one so far, and "auto" chooses it.
-
-    Raises:
-        TypeError: not a floating dtype.
-        ValueError: not two-dimensional, no task, not finite, alpha not finite, unknown backend.
-    """
-    if backend not in ("auto", "torch"):
-        raise ValueError(f"backend is {backend!r}; it must be 'auto' or 'torch'.")
-    task_gradients = task_gradients.detach()
-    step = gradops_coefficients(
-        gram_matrix(task_gradients),
-        alpha=alpha,
-        zero_sine_squared=zero_sine_squared_for(task_gradients.dtype),
-    )
-    if not bool(step.finite):
-        raise ValueError(
-            "task_gradients has an infinite or NaN entry, or one whose square overflows float64; "
-            "leave this step out or lower the loss scale."
-        )
-    return GradOPSStep(
-        update=combine_gradients(task_gradients, step.coefficients),
-        weights=step.weights,
-        coefficients=step.coefficients,
-        conflicts=step.conflicts,
-        used_min_norm=step.used_min_norm,
-    )
 
 
 def zero_sine_squared_for(dtype: torch.dtype) -> float:
@@ -126,7 +71,7 @@ def gradops_coefficients(
         TypeError: not float64.
         ValueError: not square, no task, or alpha not finite.
     """
-    _check_arguments(gram, alpha)
+    check_gram(gram, alpha)
     finite = gram.isfinite().all()
     gram = torch.where(finite, gram, 0.0)
     norms, correlation = correlations(gram)
@@ -238,7 +183,7 @@ def _min_norm_step(gram: Tensor, zero_sine_squared: float) -> Tensor:
     return torch.where(is_zero, 0.0, weights)
 
 
-def _check_arguments(gram: Tensor, alpha: float) -> None:
+def check_gram(gram: Tensor, alpha: float) -> None:
     if gram.dtype != torch.float64:
         raise TypeError(f"gram has dtype {gram.dtype}; pass float64, as gram_matrix returns it.")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:

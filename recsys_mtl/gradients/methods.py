@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.config import GradOPS, Method, Uniform
-from recsys_mtl.gradients.gradops import gradops_coefficients
 from recsys_mtl.gradients.gram import correlations
+from recsys_mtl.gradients.operations import Operations
 
 StepKind = Literal["exact", "held", "representation", "uniform"]
 """Where the coefficients of a step come from: its own parameter gradients, an earlier step's, the
@@ -65,10 +65,10 @@ def covers_tables(method: Method) -> bool:
     return isinstance(method, Uniform) or method.scope == "all"
 
 
-def decide(method: Method, gram: Tensor) -> Decision:
+def decide(method: Method, gram: Tensor, operations: Operations) -> Decision:
     """GradOPS on the products [T, T] of the tasks' gradients."""
     assert isinstance(method, GradOPS)
-    found = gradops_coefficients(gram, alpha=method.alpha)
+    found = operations.gradops_coefficients(gram, alpha=method.alpha)
     return Decision(
         weights=found.weights,
         coefficients=found.coefficients,

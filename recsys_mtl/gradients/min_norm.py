@@ -9,7 +9,7 @@ from recsys_mtl.gradients.gram import correlations
 
 # Lawson and Hanson report about T / 2 changes of the set in use; 10,000 random sets of up to 8
 # tasks took at most 2 T rounds.
-_ROUNDS_PER_TASK = 4
+ROUNDS_PER_TASK = 4
 
 
 def min_norm(gram: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def _nonnegative_least_squares(normal_matrix: Tensor, target: Tensor) -> Tensor:
     right_sides = torch.cat([target[:, None], normal_matrix], dim=1)
     solution = torch.zeros_like(target)
     in_use = torch.zeros_like(target, dtype=torch.bool)
-    for _ in range(_ROUNDS_PER_TASK * len(target)):
+    for _ in range(ROUNDS_PER_TASK * len(target)):
         system = torch.where(torch.outer(in_use, in_use), normal_matrix, identity)
         solved, _ = torch.linalg.solve_ex(system, torch.where(in_use[:, None], right_sides, 0.0))
         goal, regression = solved[:, 0], solved[:, 1:]

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchrec import EmbeddingBagCollection
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from recsys_mtl.config import Data, Tables, TableSharding, UserError
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan
 from recsys_mtl.distributed.sharding import ShardedTables
+from recsys_mtl.model.embeddings import table_descriptions
 
 DATA = Data.model_validate(
     {
@@ -97,11 +100,6 @@ def test_row_wise_is_planned_for_cuda() -> None:
 
 def plan_on_cuda(wanted: dict[str, TableSharding], context: WorkerContext) -> object:
     """Planning needs no GPU, but for the size of its memory."""
-    from torchrec import EmbeddingBagCollection
-    from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
-
-    from recsys_mtl.model.embeddings import table_descriptions
-
     tables = EmbeddingBagCollection(tables=table_descriptions(DATA), device=torch.device("meta"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.cuda.mem_get_info", lambda: (8 << 30, 8 << 30))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
@@ -115,3 +116,11 @@ def test_tables_inside_the_products_move_by_the_coefficients(
     coefficients, weight, moved = move_tables(run_yaml, alone)
     expected = -RATE * (coefficients.float() @ GRADIENTS)[:, None] * weight
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_triton_is_refused_on_a_cpu_without_its_interpreter(
+    run_yaml: Path, alone: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match=r"method\.backend: .*cannot run on a cpu device; choose"):
+        move_tables(run_yaml, alone, "method.backend=triton")

@@ -32,6 +32,7 @@ from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
 from recsys_mtl.gradients.flat import FlatParameters
+from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.record import PhaseClock
 from recsys_mtl.model.shared_bottom import build_dense_model
 from recsys_mtl.optimizers import DenseOptimizer
@@ -132,6 +133,7 @@ def worker_of(config: RunConfig, device: torch.device) -> Worker:
     move(bottom, device)
     move(heads, device)
     shared, private = FlatParameters(bottom.parameters()), FlatParameters(heads.parameters())
+    operations = operations_of("torch")
     return Worker(
         config=config,
         context=WorkerContext(0, 1, 1, device),
@@ -144,7 +146,8 @@ def worker_of(config: RunConfig, device: torch.device) -> Worker:
         shared_gradients=shared.task_gradients(TASKS),
         private_gradient=torch.zeros_like(private.vector),
         held=torch.ones(2, TASKS, dtype=torch.float64, device=device),
-        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector),
+        operations=operations,
+        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector, operations),
     )
 
 
@@ -188,9 +191,9 @@ def take_spoilt_step(device: torch.device, fault: Callable[[Tensor], object]) ->
     """What a step ends with that looks at the products in this way."""
     decide = shared_update_module.decide
 
-    def spoilt(method: Any, gram: Tensor) -> Any:
+    def spoilt(method: Any, gram: Tensor, operations: Any) -> Any:
         fault(gram)
-        return decide(method, gram)
+        return decide(method, gram, operations)
 
     shared_update_module.decide = spoilt
     try:

@@ -15,7 +15,9 @@ from recsys_mtl.gradients.methods import (
     step_kind,
     without_products,
 )
+from recsys_mtl.gradients.operations import operations_of
 
+TORCH = operations_of("torch")
 UNIFORM = Uniform(kind="uniform")
 GRADOPS = GradOPS(kind="gradops", alpha=0.7)
 
@@ -46,7 +48,7 @@ def test_tables_are_outside_the_products_in_scope_bottom_alone() -> None:
 
 def test_gradops_takes_its_alpha_from_the_configuration() -> None:
     gram = gram_matrix(torch.tensor([[4.0, 0.0, 1.0], [-1.0, 1.0, 0.0], [0.0, 2.0, 5.0]]))
-    found = decide(GRADOPS, gram)
+    found = decide(GRADOPS, gram, TORCH)
     expected = gradops_coefficients(gram, alpha=0.7)
     assert torch.equal(found.weights, expected.weights)
     assert torch.equal(found.coefficients, expected.coefficients)
@@ -58,7 +60,7 @@ def test_gradops_takes_its_alpha_from_the_configuration() -> None:
 def test_products_that_are_not_finite_decide_nothing_and_say_so() -> None:
     gram = torch.eye(3, dtype=torch.float64)
     gram[0, 1] = gram[1, 0] = math.nan
-    found = decide(GRADOPS, gram)
+    found = decide(GRADOPS, gram, TORCH)
     assert not found.finite
     assert not found.weights.any()
     assert not found.coefficients.any()

@@ -8,6 +8,7 @@ from torch import Tensor
 from recsys_mtl.config import GradOPS
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.methods import Decision, decide
+from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.exporter import Snapshot
 from recsys_mtl.metrics.record import BYTE_KINDS, PHASES, StepRecord, Totals, record_rows
 
@@ -30,7 +31,7 @@ def record(
     """A step with losses 0.1, 0.2, 0.3, and gradients [T, P] or another decision than theirs."""
     return StepRecord(
         losses=torch.tensor([0.1, 0.2, 0.3]),
-        decision=decision or decide(GRADOPS, gram_matrix(gradients)),
+        decision=decision or decide(GRADOPS, gram_matrix(gradients), operations_of("torch")),
         skipped=torch.tensor(skipped),
         opposes=None if opposes is None else torch.tensor(opposes),
         update_norm=torch.tensor(1.5, dtype=torch.float64),
