@@ -1,0 +1,64 @@
+"""A whole training step with TorchJD's `mtl_backward` in the place of ours."""
+
+# B rows, T tasks, E columns of all embeddings
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.model.losses import task_losses
+from recsys_mtl.worker import Worker
+
+
+def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
+    """The step of one aggregator: lookup, forward, `mtl_backward`, Adam, one table update.
+
+    The Jacobian of the bottom is aggregated; that of the inputs [T, B, E] is combined by the same
+    weights, which is cheaper than having it in the Gram, too.
+
+    Args:
+        name: `torchjd_pcgrad`, `torchjd_imtl_g` or `torchjd_upgrad`.
+        worker: whose model, tables and dense optimizer are used.
+    """
+    from torchjd.aggregation import IMTLG, PCGrad, UPGrad  # only here is it needed
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    aggregators = {"torchjd_pcgrad": PCGrad, "torchjd_imtl_g": IMTLG, "torchjd_upgrad": UPGrad}
+    aggregator = aggregators[name]()
+    bottom, heads = list(worker.bottom.parameters()), worker.heads
+    parameters = [*bottom, *heads.parameters()]
+    optimizer = _torch_optimizer(worker.config.optimizer.dense, parameters)
+
+    def step(batch: ClickBatch) -> None:
+        lookup = worker.look_up(batch)
+        assert lookup is not None
+        assert worker.tables is not None
+        inputs = lookup.pooled.detach().requires_grad_()
+        representation = worker.bottom(inputs)
+        counts = batch.label_mask.sum(dim=0)
+        losses = task_losses(heads(representation), batch.labels, batch.label_mask, counts)
+        mtl_backward(
+            list(losses),
+            representation,
+            tasks_params=[list(tower.parameters()) for tower in heads.towers],
+            shared_params=[*bottom, inputs],
+            retain_graph=True,  # the losses come from one vector
+        )
+        weights = jac_to_grad(bottom, aggregator)
+        jacobian: Tensor = inputs.jac  # type: ignore[attr-defined]
+        embeddings = torch.tensordot(weights, jacobian, dims=1)
+        optimizer.step()
+        optimizer.zero_grad()
+        worker.tables.update(lookup, worker.tables.to_owners(lookup, embeddings))
+
+    return step
+
+
+def _torch_optimizer(settings: Adam | Sgd, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Fused, on the parameters one by one, as TorchJD's users have it."""
+    if isinstance(settings, Sgd):
+        return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
+    return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)

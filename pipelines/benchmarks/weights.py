@@ -1,0 +1,97 @@
+"""What each method is to multiply the task gradients by: its definition, in plain float64.
+
+Nothing here is shared with the implementations under test.
+"""
+
+# T tasks, P shared parameters
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.gradients import gradops_reference
+
+WeightsOf = Callable[[Tensor], Tensor]
+"""From a Gram [T, T] to the weights [T] of sum_i w_i g_i, both float64."""
+
+_COLUMNS = 1 << 20
+
+
+def plain_gram(gradients: Tensor) -> Tensor:
+    """[T, T] float64 products of gradients [T, P]."""
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for block in torch.split(gradients, _COLUMNS, dim=1):
+        gram += block.double() @ block.double().T
+    return gram
+
+
+def relative_error(update: Tensor, weights: Tensor, gradients: Tensor) -> float:
+    """|update - sum_i w_i g_i| / |sum_i w_i g_i| for an update [P], in float64."""
+    squared_error, squared_norm = 0.0, 0.0
+    blocks = torch.split(gradients, _COLUMNS, dim=1)
+    for piece, block in zip(torch.split(update, _COLUMNS), blocks, strict=True):
+        expected = weights @ block.double()
+        squared_error += float((piece.double() - expected).square().sum())
+        squared_norm += float(expected.square().sum())
+    return float((squared_error / squared_norm) ** 0.5)
+
+
+def gradops_weights(alpha: float) -> WeightsOf:
+    """GradOPS by its reference, on the gradients' coordinates in their own span.
+
+    The reference is made of products of vectors alone, so [T, T] coordinates with the same
+    products give the same weights as [T, P] gradients, which it would take minutes over.
+    """
+
+    def weights_of(gram: Tensor) -> Tensor:
+        coordinates = torch.linalg.cholesky(gram)
+        update, *_ = gradops_reference(coordinates, alpha=alpha, zero_sine_squared=1e-8)
+        weights: Tensor = torch.linalg.solve(coordinates.T, update)
+        return weights
+
+    return weights_of
+
+
+def pcgrad_weights(gram: Tensor) -> Tensor:
+    """Each gradient loses its part against every other in turn, in an order drawn by torch.
+
+    Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020, Algorithm 1.
+    """
+    num_tasks = len(gram)
+    weights = torch.eye(num_tasks, dtype=torch.float64)
+    for task in range(num_tasks):
+        for other in torch.randperm(num_tasks).tolist():
+            product = weights[task] @ gram[other]
+            if other != task and product < 0:
+                weights[task, other] -= product / gram[other, other]
+    return weights.sum(dim=0)
+
+
+def imtl_g_weights(gram: Tensor) -> Tensor:
+    """The affine combination with equal products with every gradient's direction.
+
+    Source: Liu et al., "Towards Impartial Multi-task Learning", 2021.
+    """
+    weights: Tensor = torch.linalg.solve(gram, gram.diagonal().sqrt())
+    return weights / weights.sum()
+
+
+def upgrad_weights(gram: Tensor) -> Tensor:
+    """The mean of the gradients, each projected onto the cone that opposes none of them.
+
+    For each g_i / T the v >= e_i / T that minimises v^T K v, by descent along one coordinate at a
+    time; K is scaled to trace 1 and its diagonal raised by 1e-4, as TorchJD's default does.
+
+    Source: Quinton and Rey, "Jacobian Descent For Multi-Objective Optimization", 2024, Prop. 1.
+    """
+    num_tasks = len(gram)
+    identity = torch.eye(num_tasks, dtype=torch.float64)
+    regular = gram / gram.trace() + 1e-4 * identity
+    least = identity / num_tasks
+    weights = least.clone()
+    for _ in range(500):
+        for task in range(num_tasks):
+            slope = weights @ regular[:, task] / regular[task, task]
+            weights[:, task] = torch.maximum(weights[:, task] - slope, least[:, task])
+    return weights.sum(dim=0)
