@@ -28,6 +28,8 @@ from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 _log = logging.getLogger(__name__)
 
 _SKIPPED_IN_A_ROW = 100  # parameters that are not finite stay so: every later step is skipped
+# Columns of the trace that are NaN in steps that do not measure them.
+_SELDOM = ("contribution_", "gradient_norm_", "share_kept_", "applied_", "cosine_", "update_norm")
 _FLUSH_ROWS = 2_000  # a part of the trace is a file: not one for every log interval
 
 
@@ -57,6 +59,7 @@ class Reporter:
         self._nulls = np.zeros(len(self._columns), dtype=np.int64)
         self._reported_at = time.perf_counter()
         self._last_row: dict[str, Any] | None = None
+        self._newest: dict[str, Any] = {}  # measured value of each of the _SELDOM columns
         self._rows_per_second = 0.0
         self._skipped_in_a_row = 0
         self._trace: TraceWriter | None = None
@@ -107,6 +110,8 @@ class Reporter:
         for kind, count in zip(BYTE_KINDS, all_sent, strict=True):
             self.totals.bytes_sent[kind] = self.totals.bytes_sent.get(kind, 0) + count
         self._records, self._nulls = [], np.zeros_like(self._nulls)
+        for row in rows:
+            self._newest |= {k: row[k] for k in row if k.startswith(_SELDOM) and row[k] == row[k]}
         if self._trace is not None:
             self._trace.append(rows)
             self._unflushed += len(rows)
@@ -185,7 +190,7 @@ class Reporter:
             last_step=self._last_step,
             epochs=self._last_step / epoch_steps,
             rows_per_second=rows_per_second,
-            row=row,
+            row=row | self._newest,
             totals=self.totals.to_json(),
             evaluation=self.evaluation,
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl import checkpoint
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import GradOPS, RunConfig, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import Plan
@@ -173,9 +173,14 @@ def _count(batch: ClickBatch) -> tuple[Tensor, Tensor]:
 
 
 def _measured(worker: Worker, update: SharedUpdate, step: int) -> bool:
-    """Whether this step compares what the bottom really moved by with the tasks' gradients."""
-    at_log = _due(step + 1, worker.config.training.log_interval_steps)
-    return at_log and update.bottom_gram is not None
+    """Whether this step compares what the bottom really moved by with the tasks' gradients.
+
+    The last step of a log interval does, or the last that has a gradient a task.
+    """
+    method, interval = worker.config.method, worker.config.training.log_interval_steps
+    until_next = method.refresh_interval_steps if isinstance(method, GradOPS) else 1
+    last = step // interval < (step + until_next) // interval
+    return last and update.bottom_gram is not None
 
 
 def _record(
