@@ -1,0 +1,1 @@
+"""Experiments from the paper, each one command that prints what it found."""
