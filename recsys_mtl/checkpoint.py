@@ -71,7 +71,7 @@ def restore(
         UserError: it belongs to another model, method, optimizer or log; names what changed.
     """
     with checkpoint.as_directory() as folder:
-        facts = _read_facts(folder)
+        facts = _facts_of((Path(folder) / _FACTS).read_bytes())
         refuse_changes(facts.config, config, facts.data_digest, data_digest)
         load_tensors(_without_empty(tensors), checkpoint_id=folder)
     return facts
@@ -81,16 +81,17 @@ def earlier_plan(checkpoint: ray.train.Checkpoint | None, config: RunConfig) -> 
     """The sharding plan to keep to: the run's own, unless what it was made for has changed."""
     if checkpoint is None:
         return None
-    with checkpoint.as_directory() as folder:
-        facts = _read_facts(folder)
+    # This file alone: on an object store a checkpoint's folder would be fetched whole.
+    with checkpoint.filesystem.open_input_stream(f"{checkpoint.path}/{_FACTS}") as stream:
+        facts = _facts_of(stream.read())
     old = facts.config
     same_workers = old.cluster.num_workers == config.cluster.num_workers
     same_wishes = old.sharding == config.sharding
     return facts.sharding_plan if same_workers and same_wishes and facts.sharding_plan else None
 
 
-def _read_facts(folder: str) -> Facts:
-    numbers = json.loads((Path(folder) / _FACTS).read_text())
+def _facts_of(text: bytes) -> Facts:
+    numbers = json.loads(text)
     config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
     return Facts(**numbers | {"config": config})
 

@@ -141,8 +141,9 @@ def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -
         "wall_seconds": wall_seconds,
         "method": config.method.model_dump(mode="json"),
         "tasks": tasks,
-        # The uniform sum has no gradient per task to see a conflict in; between refreshes of the
-        # coefficients there is none either.
+        # Steps that compared the tasks' gradients, and those of them that saw a conflict. The
+        # uniform sum has no gradient per task.
+        "compared_steps": totals["compared_steps"] if deconflicts else None,
         "conflicting_steps": totals["conflicting_steps"] if deconflicts else None,
         "min_norm_steps": totals["min_norm_steps"] if deconflicts else None,
         # Of the steps that compared cheaper coefficients with every task's gradient.
@@ -152,6 +153,7 @@ def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -
         "rejected_rows": totals["rejected_rows"],
         "nulls": {column: count for column, count in totals["nulls"].items() if count},
         "parameters": metrics["parameters"],
+        # Handed to collective operations by all workers together.
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
     }

@@ -88,11 +88,13 @@ def shared_update(back: Backward, step: int) -> SharedUpdate:
         case "exact":
             tasks = _task_gradients(back)
             decision = decide(method, tasks.gram, operations)
-            held_too_long = step > 0 and not method.always_exact
-            against = opposes(tasks.gram, held[1]) if held_too_long else None
-            # A step that is skipped decides nothing.
+            # Steps before this one used what was held: would this one still do?
+            was_held = step > 0 and step_kind(method, step - 1) == "held"
+            against = opposes(tasks.gram, held[1]) if was_held else None
+            # Without products, or without a label of a task in this batch, there is nothing new.
+            known = decision.finite & decision.coefficients.any() & (tasks.gram.diagonal() > 0)
             newest = torch.stack([decision.weights, decision.coefficients])
-            held.copy_(torch.where(decision.finite, newest, held))
+            held.copy_(torch.where(known, newest, held))
             return _of_task_gradients(back, tasks, decision, against)
         case "representation":
             gram = all_reduce_sum(operations.gram_matrix(back.deltas.flatten(1)))
@@ -102,7 +104,7 @@ def shared_update(back: Backward, step: int) -> SharedUpdate:
                 against = opposes(_task_gradients(back).gram, decision.coefficients)
             return _of_one_backward(back, decision, against)
         case "held" | "uniform":
-            return _of_one_backward(back, without_products(held[0], held[1]), None)
+            return _of_one_backward(back, without_products(*held.clone()), None)
 
 
 def _task_gradients(back: Backward) -> _TaskGradients:
@@ -134,7 +136,7 @@ def _of_task_gradients(
         tables = _mix_owners(clip * decision.coefficients, tasks.owners)
     elif back.lookup is not None:
         # A negative coefficient is right only for gradients that were in the Gram.
-        first = mix(clip * decision.weights, torch.stack(tasks.first))
+        first = mix(clip * decision.weights, tasks.first)
         tables = _to_owners(back, _to_embeddings(back, first))
     return SharedUpdate(
         gradients=tasks.bottom,
@@ -166,11 +168,13 @@ def _of_one_backward(back: Backward, decision: Decision, against: Tensor | None)
     back.clock.lap("communication")
     bottom_norm = vector_norm(row)
     norm, clip = torch.full_like(bottom_norm, torch.nan), torch.ones_like(bottom_norm)
+    finite = decision.finite & bottom_norm.isfinite()
     largest_norm = worker.config.training.gradient_clip_norm
     if largest_norm is not None:
         norm = bottom_norm
         if tables is not None and with_tables:
             norm = (norm.square() + _table_products(back, [tables])[0, 0]).sqrt()
+        finite = finite & norm.isfinite()
         clip = clip_factor(norm, largest_norm)
         tables = None if tables is None else _mix_owners(clip[None], [tables])
     return SharedUpdate(
@@ -179,7 +183,7 @@ def _of_one_backward(back: Backward, decision: Decision, against: Tensor | None)
         tables=tables,
         decision=decision,
         norm=clip * norm,
-        finite=decision.finite & bottom_norm.isfinite(),
+        finite=finite,
         bottom_gram=None,
         opposes=against,
     )
@@ -205,4 +209,4 @@ def _table_products(back: Backward, owners: Sequence[OwnerGradient]) -> Tensor:
 
 
 def _mix_owners(coefficients: Tensor, owners: Sequence[OwnerGradient]) -> OwnerGradient:
-    return [mix(coefficients, torch.stack(outputs)) for outputs in zip(*owners, strict=True)]
+    return [mix(coefficients, outputs) for outputs in zip(*owners, strict=True)]

@@ -8,7 +8,8 @@ backward to the 736 inputs, combination, Adam, one update of the tables. Ours ru
 itself; `torchjd_*` run TorchJD's `mtl_backward` on the same model between the same lookup and
 updates, its combination weights taken for the tables, too. `gradops` is scope bottom and
 `gradops_all` scope all, both exact; `gradops_refresh8` is a mean over a refresh and the seven
-steps after it; ratios are to `uniform` in the same rounds.
+steps after it; ratios are to `uniform` in the same rounds. Left out is what `train_step` measures
+at log intervals (every 20th step by default) and audits (every 100th) alone.
 
 Before anything is timed, each method's update is compared with plain per-task gradients combined in
 float64; where one is wrong, the run ends with status 1 and names it.
@@ -286,7 +287,6 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
             "dense": {"kind": optimizer, "learning_rate": rate},
             "tables": tables | {"learning_rate": rate},
         },
-        # Applied cosines are measured at the log interval: as often as by default.
         "training": {"global_batch_size": batch_size},
     }
 

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from pipelines.benchmarks.measure import positive_int
 from pipelines.experiments.pareto_2d_figure import draw_trajectories
 from pipelines.experiments.pareto_2d_landscape import (
     distance_to,
@@ -205,12 +206,6 @@ def _walk_all(steps: int, learning_rate: float) -> Tensor:
     return torch.stack(paths)
 
 
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got '{text}'")
-    return int(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; exits with status 2 and one sentence when the arguments cannot be met."""
     parser = argparse.ArgumentParser(
@@ -218,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Walk two-task methods over the landscape of the paper's Figure 2.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/pareto_2d"), help="(%(default)s)")
-    parser.add_argument("--steps", type=_positive_int, default=20_000, help="(%(default)s)")
+    parser.add_argument("--steps", type=positive_int, default=20_000, help="(%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="Adam's (%(default)s)")
     options = parser.parse_args(arguments)
     if not (math.isfinite(options.learning_rate) and options.learning_rate > 0):

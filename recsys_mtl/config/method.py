@@ -13,11 +13,6 @@ class Uniform(Section):
     kind: Literal["uniform"]
     """Discriminates the union."""
 
-    @property
-    def always_exact(self) -> bool:
-        """Nothing is promised of any step."""
-        return False
-
 
 class GradOPS(Section):
     """Each conflicting gradient off the span of the others, then reweighted by r_i^alpha."""
@@ -38,10 +33,11 @@ class GradOPS(Section):
     refresh_interval_steps: PositiveInt = 1
     """The coefficients are computed anew at every K-th step. Above 1 the steps between use the old
     ones, for one backward: their updates carry no guarantee. Each refresh measures whether the old
-    coefficients would by then have gone against a task."""
+    coefficients would by then have gone against a task. A task without a label in the refresh's
+    batch keeps its coefficient of the refresh before."""
     audit_interval_steps: PositiveInt = 100
-    """With `space: representation`: every so many steps the parameters' gradients are computed
-    task by task, too, only to measure what the cheap update does to each of them."""
+    """Of `space: representation` alone: every so many steps the parameters' gradients are computed
+    task by task, too, only to measure whether the update goes against one."""
     backend: Literal["auto", "torch", "triton"] = "auto"
     """`auto` is triton on CUDA, torch elsewhere. One that is named is taken or refused."""
 
@@ -54,11 +50,6 @@ class GradOPS(Section):
                 "of the two"
             )
         return self
-
-    @property
-    def always_exact(self) -> bool:
-        """Whether every step has the coefficients of its own parameter gradients."""
-        return self.space == "parameters" and self.refresh_interval_steps == 1
 
 
 Method = Annotated[Uniform | GradOPS, Field(discriminator="kind")]

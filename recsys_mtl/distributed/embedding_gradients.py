@@ -62,7 +62,7 @@ class OwnedShards:
         bag = bag.repeat_interleave(lengths, output_size=len(rows))
         feature = bag // batch
         return table_gradients(
-            (self._blocks(gradient) for gradient in output_gradients),
+            [self._blocks(gradient) for gradient in output_gradients],
             rows + self._first_rows[feature],
             bag % batch * features + feature,
         )

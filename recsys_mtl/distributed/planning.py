@@ -132,9 +132,16 @@ def _name(table: str, shard: Mapping[str, Any]) -> str:
 def fits(record: PlanRecord, data: Data, context: WorkerContext) -> bool:
     """Whether an earlier plan is one for these tables, workers and devices."""
     shards = [shard for shards in record.values() for shard in shards]
-    on_this_device = all(f"/{context.device.type}" in shard["placement"] for shard in shards)
+    places = all(shard["placement"] == _placement(shard["rank"], context) for shard in shards)
     ranks = all(shard["rank"] < context.world_size for shard in shards)
-    return on_this_device and ranks and record.keys() == {table_name(o) for o in table_sizes(data)}
+    return places and ranks and record.keys() == {table_name(o) for o in table_sizes(data)}
+
+
+def _placement(rank: int, context: WorkerContext) -> str:
+    """Where TorchRec puts a worker's shards."""
+    if context.device.type == "cpu":
+        return f"rank:{rank}/cpu"
+    return f"rank:{rank}/{context.device.type}:{rank % context.local_world_size}"
 
 
 def _only_module(plan: ShardingPlan) -> Mapping[str, Any]:

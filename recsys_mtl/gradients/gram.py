@@ -1,12 +1,12 @@
 """The two passes over the task gradients: their Gram matrix, and a combination of them.
 
-Both multiply in float64, block by block, so no float64 copy of the gradients is ever made. On a
-CPU, where looking at a number costs nothing, long float32 gradients are multiplied in float32 where
-that is seen to be as good, and a combination that is known not to cancel is summed so.
+Both multiply in float64, block by block, so no float64 copy of the gradients is ever made; a
+combination that is known not to cancel is summed in float32.
 """
 
 # T tasks, P shared parameters
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -22,18 +22,6 @@ _DEVICE_BLOCK_ELEMENTS = 1 << 22
 # own transpose computes every pair twice.
 _FEWEST_ROWS_AT_ONCE = 4
 
-# Rounding errors of float32 products in blocks of 512 columns fall either way: 6e-8 of a block's
-# |g_i||g_j|, 1e-9 of all of it from a million columns on. With more tasks the worst of all pairs
-# comes to more than 5e-9.
-_FLOAT32_BLOCK_COLUMNS = 512
-_FEWEST_FLOAT32_COLUMNS = 1_000_000
-_MOST_FLOAT32_TASKS = 4
-# They all fall one way where entries are alike (8e-7), were rounded to bfloat16 (4e-8) or have
-# heavy tails (2e-8), or where a switch has products rounded further (TF32, autocast). So a sample
-# of the blocks is multiplied in float64 first; by chance it errs by 4e-9.
-_SAMPLED_BLOCKS = 240
-_MOST_SAMPLED_ERROR = 1.5e-8
-
 # An update may oppose a gradient by 1e-6 of both norms; rounding takes half of that at most.
 _MOST_FLOAT32_ERROR = 5e-7
 _FLOAT32_ROUNDING = 2.0**-24
@@ -45,9 +33,10 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
     Gradients [[1, 0], [-1, 1]] give the Gram [[1, -1], [-1, 2]].
 
     float64 products of float32 values are exact, so only their sum rounds: within 2e-11 of
-    |g_i||g_j| for 1.4 million columns. On a CPU, float32 products in blocks of 512 columns, summed
-    in float64, take half the time and lose 1e-9 as a rule; they are taken for up to 4 tasks from a
-    million columns on, and only where float64 products of a sample of the blocks agree.
+    |g_i||g_j| for 1.4 million columns. float32 products in blocks of 512 columns would take half
+    the time and lose 1e-9 where entries are normally distributed, but 3e-8 on gradients of a real
+    model, whose tails are heavy, 4e-8 where they were rounded to bfloat16 and 8e-7 where all are
+    alike; they also follow the TF32 and autocast switches, which float64 ignores.
 
     Args:
         task_gradients: [T, P], any floating dtype. No gradient flows through it.
@@ -60,50 +49,12 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
         ValueError: not two-dimensional, or no task.
     """
     check_task_gradients(task_gradients)
-    gram = _float32_gram(task_gradients.detach())
-    return gram if gram is not None else _float64_gram(task_gradients.detach())
-
-
-def _float64_gram(task_gradients: Tensor) -> Tensor:
-    num_tasks = len(task_gradients)
-    products = [
-        product for block in _float64_blocks(task_gradients) for product in _upper_products(block)
-    ]
+    num_tasks, blocks = len(task_gradients), _float64_blocks(task_gradients.detach())
+    products = [product for block in blocks for product in _upper_products(block)]
     upper = task_gradients.new_zeros(num_tasks, num_tasks, dtype=torch.float64)
     first, second = torch.triu_indices(num_tasks, num_tasks, device=upper.device)
     upper[first, second] = torch.cat(products).view(-1, len(first)).sum(dim=0)
     return upper + upper.triu(1).T
-
-
-def _float32_gram(task_gradients: Tensor) -> Tensor | None:
-    """The Gram from float32 products; None where they are not known to be good enough."""
-    num_tasks, num_columns = task_gradients.shape
-    if (
-        task_gradients.device.type != "cpu"
-        or task_gradients.dtype != torch.float32
-        or num_tasks > _MOST_FLOAT32_TASKS
-        or num_columns < _FEWEST_FLOAT32_COLUMNS
-    ):
-        return None
-    num_blocks = num_columns // _FLOAT32_BLOCK_COLUMNS
-    whole_columns = num_blocks * _FLOAT32_BLOCK_COLUMNS
-    blocks = task_gradients[:, :whole_columns].view(num_tasks, num_blocks, -1).transpose(0, 1)
-    if not _float32_products_agree(blocks[:: num_blocks // _SAMPLED_BLOCKS]):
-        return None
-    gram = torch.bmm(blocks, blocks.mT).sum(dim=0, dtype=torch.float64)
-    last_columns = task_gradients[:, whole_columns:].double()
-    gram += last_columns @ last_columns.T
-    # Blocks outside the sample may overflow.
-    return (gram + gram.T) / 2 if bool(gram.isfinite().all()) else None
-
-
-def _float32_products_agree(blocks: Tensor) -> bool:
-    """Whether float32 products of blocks [n, T, 512] add up to those of float64."""
-    exact_blocks = blocks.double()
-    exact = torch.bmm(exact_blocks, exact_blocks.mT).sum(dim=0)
-    found = torch.bmm(blocks, blocks.mT).sum(dim=0, dtype=torch.float64)
-    norms = exact.diagonal().sqrt()
-    return bool(((found - exact).abs() <= _MOST_SAMPLED_ERROR * torch.outer(norms, norms)).all())
 
 
 def combine_gradients(
@@ -179,11 +130,15 @@ def _float32_suffices(task_gradients: Tensor, coefficients: Tensor, gram: Tensor
     """
     if task_gradients.dtype != torch.float32 or task_gradients.device.type != "cpu":
         return False
-    sizes = coefficients.abs()
-    norm = float((coefficients @ gram @ coefficients).sqrt())
-    error = (len(sizes) + 1) * _FLOAT32_ROUNDING * float(sizes @ gram.diagonal().sqrt())
+    # As Python numbers: ten tensor operations on [T] take longer than this.
+    factors, products = coefficients.tolist(), gram.tolist()
+    pairs = [(i, j) for i in range(len(factors)) for j in range(len(factors))]
+    squared_norm = sum(factors[i] * products[i][j] * factors[j] for i, j in pairs)
+    norm = math.sqrt(squared_norm) if squared_norm > 0 else 0.0
+    lengths = sum(abs(c) * math.sqrt(products[i][i]) for i, c in enumerate(factors))
+    error = (len(factors) + 1) * _FLOAT32_ROUNDING * lengths
     # Outside this range a coefficient or a product could over- or underflow.
-    in_range = all(size == 0 or 1e-30 < size < 1e30 for size in [norm, *sizes.tolist()])
+    in_range = all(c == 0 or 1e-30 < abs(c) < 1e30 for c in [norm, *factors])
     return in_range and error <= _MOST_FLOAT32_ERROR * norm
 
 

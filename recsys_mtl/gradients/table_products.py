@@ -7,30 +7,28 @@ ids alone, so that nothing waits for the device.
 
 # T tasks, N ids of a batch, G bags (one a row and feature), D embedding dimension
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from recsys_mtl.gradients.gram import gram_matrix
 
 
 @dataclass(frozen=True, eq=False)
 class TableGradients:
     """The tasks' gradients of the table rows that a batch touches."""
 
-    rows: Tensor
-    """[N] int64: the touched row of each place in `sums`, and some row where a place is unused."""
     sums: Tensor
-    """[T, N, D] float64; 0 where a place is unused."""
+    """[T, N, D] float64: a place for each touched row; 0 where a place is unused."""
 
     def products(self) -> Tensor:
         """[T, T] float64: the tables' part of the Gram."""
-        flat = self.sums.flatten(start_dim=1)
-        gram = flat @ flat.T
-        return (gram + gram.T) / 2
+        return gram_matrix(self.sums.flatten(start_dim=1))
 
 
-def table_gradients(bag_gradients: Iterable[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
+def table_gradients(bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
     """Sum each task's bag gradients over the bags that hold the same table row.
 
     Ids [7, 3, 7] in bags [0, 1, 2], whose gradients are [[1.0], [2.0], [4.0]], give row 7 the
@@ -45,14 +43,11 @@ def table_gradients(bag_gradients: Iterable[Tensor], rows: Tensor, bags: Tensor)
         bags: [N] the bag that holds it.
     """
     group = _groups(rows)
-    touched = rows.new_zeros(len(rows)).scatter_(0, group, rows)
-    sums = [
-        gradient.new_zeros(len(rows), gradient.shape[1], dtype=torch.float64).index_add_(
-            0, group, gradient.index_select(0, bags).double()
-        )
-        for gradient in bag_gradients
-    ]
-    return TableGradients(rows=touched, sums=torch.stack(sums))
+    size = (len(bag_gradients), len(rows), bag_gradients[0].shape[1])
+    sums = bag_gradients[0].new_zeros(size, dtype=torch.float64)
+    for place, gradient in zip(sums, bag_gradients, strict=True):
+        place.index_add_(0, group, gradient.index_select(0, bags).double())
+    return TableGradients(sums)
 
 
 def _groups(rows: Tensor) -> Tensor:

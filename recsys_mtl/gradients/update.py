@@ -3,6 +3,8 @@
 T tasks, P shared parameters.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,11 +31,15 @@ def clip_factor(norm: Tensor, largest_norm: float | None) -> Tensor:
     return (largest_norm / norm.clamp(min=1e-30)).clamp(max=1.0)
 
 
-def mix(coefficients: Tensor, gradients: Tensor) -> Tensor:
-    """sum_i c_i g_i of gradients [T, ...] in their dtype; summed in float32 at least."""
-    wide = torch.promote_types(gradients.dtype, torch.float32)
-    flat = gradients.flatten(start_dim=1).to(wide)
-    return (coefficients.to(wide) @ flat).view(gradients.shape[1:]).to(gradients.dtype)
+def mix(coefficients: Tensor, gradients: Sequence[Tensor] | Tensor) -> Tensor:
+    """sum_i c_i g_i of T gradients of any shape, in their dtype; summed in float32 at least."""
+    first, *others = gradients
+    wide = torch.promote_types(first.dtype, torch.float32)
+    factors = coefficients.to(wide).unbind()
+    total = factors[0] * first.to(wide)
+    for factor, gradient in zip(factors[1:], others, strict=True):
+        total.addcmul_(factor, gradient.to(wide))
+    return total.to(first.dtype)
 
 
 def descent_cosines(task_gradients: Tensor, gram: Tensor, change: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 T tasks.
 """
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -64,7 +65,9 @@ class StepRecord:
     seconds: Mapping[str, float]
     """By phase, on this worker."""
     bytes_sent: Mapping[str, int]
-    """By this worker, one number a kind of `BYTE_KINDS`."""
+    """Handed by this worker to collective operations, one number a kind of `BYTE_KINDS`: of dense
+    gradients the buffers that are summed (a ring sends 2 (W - 1) / W of them), of tables what goes
+    to other workers."""
 
 
 def record_rows(
@@ -111,7 +114,7 @@ def _numbers(record: StepRecord, num_tasks: int) -> Tensor:
     norms = gram.diagonal().sqrt()
     pairs = torch.triu_indices(num_tasks, num_tasks, offset=1, device=norms.device)
     cosines = (gram / torch.outer(norms, norms))[pairs[0], pairs[1]]
-    audited = torch.full_like(record.skipped, record.opposes is not None)
+    audited = ~record.skipped & (record.opposes is not None)
     opposes = torch.zeros_like(record.skipped) if record.opposes is None else record.opposes
     flags = (decision.conflict, decision.used_min_norm, record.skipped, audited, opposes)
     return torch.cat(
@@ -138,6 +141,7 @@ class Totals:
     conflicting_steps: int = 0
     min_norm_steps: int = 0
     skipped_steps: int = 0
+    compared_steps: int = 0
     audited_steps: int = 0
     opposing_steps: int = 0
     seconds: float = 0.0
@@ -156,6 +160,7 @@ class Totals:
             self.conflicting_steps += row["conflict"]
             self.min_norm_steps += row["used_min_norm"]
             self.skipped_steps += row["skipped"]
+            self.compared_steps += not math.isnan(row[f"gradient_norm_{task_names[0]}"])
             self.audited_steps += row["audited"]
             self.opposing_steps += row["opposes"]
             for task in task_names:

@@ -66,8 +66,8 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
         for batch in batches:
             record, _ = train_step(worker, batch, PhaseClock())
             losses.append(record.losses)
-            weights.append(record.decision.weights.clone())
-            coefficients.append(record.decision.coefficients.clone())
+            weights.append(record.decision.weights)
+            coefficients.append(record.decision.coefficients)
             conflicts.append(record.decision.conflict)
             opposed.append(record.opposes)
     return {

@@ -42,6 +42,7 @@ from recsys_mtl.worker import Worker
 BATCH, TASKS = 6, 3
 METHODS: dict[str, dict[str, Any]] = {
     "all": {},
+    "uniform": {"kind": "uniform"},
     "bottom": {"scope": "bottom"},
     "held": {"refresh_interval_steps": 2},
     "held, bottom": {"refresh_interval_steps": 2, "scope": "bottom"},
@@ -105,7 +106,7 @@ def config_of(method: dict[str, Any], **training: Any) -> RunConfig:
             "labels": {"purchase": "purchase", "cart": "cart", "wish": "wish"},
         },
         "model": {"bottom_hidden_sizes": [16, 8]},
-        "method": {"kind": "gradops", "backend": "torch"} | method,
+        "method": method if "kind" in method else {"kind": "gradops", "backend": "torch"} | method,
         "training": {"global_batch_size": BATCH, "log_interval_steps": 1} | training,
     }
     return RunConfig.model_validate(tree, strict=False)
@@ -159,10 +160,10 @@ def move(module: torch.nn.Module, device: torch.device) -> None:
         setattr(module.get_submodule(owner), leaf, moved)
 
 
-def batch_on(device: torch.device) -> ClickBatch:
+def batch_on(device: torch.device, step: int) -> ClickBatch:
     lengths = torch.ones(2 * BATCH, dtype=torch.long, device=device)
     return ClickBatch(
-        step=1,
+        step=step,
         ids=KeyedJaggedTensor(
             keys=["user", "items"],
             values=torch.empty(2 * BATCH, dtype=torch.long, device=device),
@@ -178,10 +179,12 @@ def batch_on(device: torch.device) -> ClickBatch:
     )
 
 
-def take_step(device: torch.device, method: dict[str, Any], **training: Any) -> str:
-    """What a step ends with."""
+def take_steps(device: torch.device, method: dict[str, Any], **training: Any) -> str:
+    """What an even and an odd step end with."""
     try:
-        train_step(worker_of(config_of(method, **training), device), batch_on(device), PhaseClock())
+        worker = worker_of(config_of(method, **training), device)
+        for step in (2, 3):
+            train_step(worker, batch_on(device, step), PhaseClock())
     except Exception as error:
         return type(error).__name__
     return "none"
@@ -197,7 +200,7 @@ def take_spoilt_step(device: torch.device, fault: Callable[[Tensor], object]) ->
 
     shared_update_module.decide = spoilt
     try:
-        return take_step(device, {})
+        return take_steps(device, {})
     finally:
         shared_update_module.decide = decide
 
@@ -208,7 +211,7 @@ def main() -> None:
     device = torch.device("without_values")
     with FakeTensorMode(allow_non_fake_inputs=False), HostWatch():
         ends = {
-            f"{name}, clip {clip}": take_step(device, method, gradient_clip_norm=clip)
+            f"{name}, clip {clip}": take_steps(device, method, gradient_clip_norm=clip)
             for name, method in METHODS.items()
             for clip in (None, 1.0)
         }

@@ -23,7 +23,7 @@ def ends() -> dict[str, str]:
 
 def test_a_step_never_waits_for_the_device(ends: dict[str, str]) -> None:
     steps = {case: end for case, end in ends.items() if not case.startswith("planted")}
-    assert len(steps) == 10
+    assert len(steps) == 12
     assert set(steps.values()) == {"none"}, steps
 
 

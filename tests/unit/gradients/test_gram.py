@@ -47,7 +47,7 @@ def test_gram_has_every_pair_whatever_the_number_of_tasks(num_tasks: int) -> Non
 
 
 def test_gram_is_accurate_for_long_random_gradients() -> None:
-    assert worst_error(draw(3, 1_400_003)) < 5e-9
+    assert worst_error(draw(3, 1_400_003)) < 5e-10
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,10 @@ def test_gram_is_accurate_for_long_random_gradients() -> None:
     ],
     ids=["heavy tails", "rounded to bfloat16", "over- and underflow", "a few large entries"],
 )
-def test_gram_is_accurate_where_float32_rounding_errors_add_up(
+def test_gram_is_accurate_where_rounding_errors_would_add_up(
     spoil: Callable[[Tensor], Tensor],
 ) -> None:
-    assert worst_error(spoil(draw(3, 1_400_003))) < 5e-9
-
-
-def test_a_float32_product_that_overflows_outside_the_sample_is_noticed() -> None:
-    gradients = draw(2, 1_400_000)
-    gradients[0, 600] = 1e25  # in the second block of 512 columns
-    assert gram_matrix(gradients).isfinite().all()
-    assert worst_error(gradients) < 5e-9
+    assert worst_error(spoil(draw(3, 1_400_003))) < 5e-10
 
 
 def test_gram_is_accurate_where_all_entries_are_alike() -> None:
@@ -116,14 +109,13 @@ def test_gram_is_symmetric_to_the_bit() -> None:
     assert torch.equal(gram, gram.T)
 
 
-@pytest.mark.parametrize("num_columns", [1_000, 1_000_003])
-def test_autocast_lowers_neither_pass(num_columns: int) -> None:
-    gradients = draw(3, num_columns)
+def test_autocast_lowers_neither_pass() -> None:
+    gradients = draw(3, 1_000)
     coefficients = draw(3, dtype=torch.float64)
     gram, update = gram_matrix(gradients), combine_gradients(gradients, coefficients)
     summed = combine_gradients(gradients, coefficients.abs(), gram=gram)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(gram_matrix(gradients), gram, rtol=1e-8, atol=1e-8 * num_columns)
+        assert torch.equal(gram_matrix(gradients), gram)
         assert torch.equal(combine_gradients(gradients, coefficients), update)
         assert torch.equal(combine_gradients(gradients, coefficients.abs(), gram=gram), summed)
 
