@@ -72,8 +72,8 @@ METHODS = {
 }
 CHECK_RATE = 1e3
 """Learning rate of plain descent in the check: what moved is the update, not rounding."""
-TOLERANCE = 1e-3
-"""Relative, of an update from float32 gradients whose combination may nearly cancel."""
+TOLERANCE = 1e-4
+"""Of an update from float32 gradients, relative to the terms it is summed from."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,23 @@ def check(names: Sequence[str], batch: ClickBatch) -> None:
         torch.manual_seed(0)
         inside, outside = expected_weights(name, plain)
         errors = (
-            float((found - weights @ gradients).norm() / (weights @ gradients).norm())
+            error_of(found, weights, gradients.double())
             for found, weights, gradients in (
-                (bottom, inside, plain.bottom.double()),
-                (tables, outside, plain.tables.double()),
+                (bottom, inside, plain.bottom),
+                (tables, outside, plain.tables),
             )
         )
-        # UPGrad solves a quadratic programme on a float32 Gram.
-        limit = 3e-2 if name == "torchjd_upgrad" else TOLERANCE
+        # TorchJD's Gram is float32: its PCGrad was seen 4e-3 off its definition.
+        limit = 2e-2 if name.startswith("torchjd") else TOLERANCE
         wrong += [f"{name} (relative error {e:.1e})" for e in errors if not e <= limit]
     if wrong:
         raise SystemExit(f"wrong update: {', '.join(wrong)}; nothing was timed.")
+
+
+def error_of(found: Tensor, weights: Tensor, gradients: Tensor) -> float:
+    """|found - sum_i w_i g_i| over sum_i |w_i g_i|, which does not vanish where terms cancel."""
+    terms = weights[:, None] * gradients
+    return float((found - terms.sum(dim=0)).norm() / terms.norm(dim=1).sum())
 
 
 def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]:
