@@ -21,14 +21,17 @@ class TableGradients:
     """The tasks' gradients of the table rows that a batch touches."""
 
     sums: Tensor
-    """[T, N, D] float64: a place for each touched row; 0 where a place is unused."""
+    """[T, N, D] float64: a place for each touched row; 0 where a place is unused. It lies in the
+    room that was given: the next gradients overwrite it."""
 
     def products(self) -> Tensor:
         """[T, T] float64: the tables' part of the Gram."""
         return gram_matrix(self.sums.flatten(start_dim=1))
 
 
-def table_gradients(bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
+def table_gradients(
+    bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor, room: Tensor
+) -> TableGradients:
     """Sum each task's bag gradients over the bags that hold the same table row.
 
     Ids [7, 3, 7] in bags [0, 1, 2], whose gradients are [[1.0], [2.0], [4.0]], give row 7 the
@@ -41,13 +44,22 @@ def table_gradients(bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor)
         bag_gradients: one [G, D] a task: of the loss for each bag's sum of embeddings.
         rows: [N] the table row of each id; rows of different tables must have different numbers.
         bags: [N] the bag that holds it.
+        room: at least `room_needed` float64 numbers. Memory that is fresh at every step has to be
+            paged in, for as long as the sums take.
     """
     group = _groups(rows)
-    size = (len(bag_gradients), len(rows), bag_gradients[0].shape[1])
-    sums = bag_gradients[0].new_zeros(size, dtype=torch.float64)
+    num_tasks, num_ids, dim = len(bag_gradients), len(rows), bag_gradients[0].shape[1]
+    used = room[: room_needed(num_tasks, num_ids, dim)]
+    pieces = used.view(num_tasks + 1, num_ids, dim)
+    summands, sums = pieces[0], pieces[1:].zero_()
     for place, gradient in zip(sums, bag_gradients, strict=True):
-        place.index_add_(0, group, gradient.index_select(0, bags).double())
+        place.index_add_(0, group, summands.copy_(gradient.index_select(0, bags)))
     return TableGradients(sums)
+
+
+def room_needed(num_tasks: int, num_ids: int, dim: int) -> int:
+    """Numbers of room for the sums of every task, and for one task's summands."""
+    return (num_tasks + 1) * num_ids * dim
 
 
 def _groups(rows: Tensor) -> Tensor:

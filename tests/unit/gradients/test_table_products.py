@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recsys_mtl.gradients.table_products import table_gradients
+from recsys_mtl.gradients.table_products import TableGradients, room_needed, table_gradients
+
+
+def found_of(bag_gradients: list[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
+    """In room that holds what an earlier step left."""
+    needed = room_needed(len(bag_gradients), len(rows), bag_gradients[0].shape[1])
+    room = torch.full((needed + 3,), torch.nan, dtype=torch.float64, device=rows.device)
+    return table_gradients(bag_gradients, rows, bags, room)
 
 
 def whole_table_gradients(
@@ -21,7 +28,7 @@ def whole_table_gradients(
 
 
 def test_hand_checked_rows() -> None:
-    found = table_gradients(
+    found = found_of(
         [torch.tensor([[1.0], [2.0], [4.0]])], torch.tensor([7, 3, 7]), torch.tensor([0, 1, 2])
     )
     assert sorted(found.sums[0, :, 0].tolist()) == [0.0, 2.0, 5.0]
@@ -39,7 +46,7 @@ def test_products_equal_those_of_whole_tables(data: st.DataObject) -> None:
     bags = torch.randint(num_bags, (num_ids,), generator=generator).sort().values
     gradients = [torch.randn(num_bags, 4, generator=generator) for _ in range(num_tasks)]
     whole = whole_table_gradients(gradients, rows, bags, num_rows).flatten(1)
-    found = table_gradients(gradients, rows, bags)
+    found = found_of(gradients, rows, bags)
     torch.testing.assert_close(found.products(), whole @ whole.T, rtol=1e-13, atol=1e-13)
     assert torch.equal(found.products(), found.products().T)
 
@@ -48,7 +55,7 @@ def test_a_row_that_all_bags_share_loses_nothing_to_rounding() -> None:
     print("seed", torch.seed())
     gradient = torch.rand(200_000, 4)
     everywhere = torch.zeros(len(gradient), dtype=torch.long)
-    found = table_gradients([gradient], everywhere, torch.arange(len(gradient)))
+    found = found_of([gradient], everywhere, torch.arange(len(gradient)))
     exact = gradient.double().sum(dim=0)
     torch.testing.assert_close(found.products()[0, 0], exact @ exact, rtol=1e-12, atol=0)
 
@@ -58,6 +65,6 @@ def test_sizes_depend_on_the_number_of_ids_alone(num_ids: int) -> None:
     # A meta tensor has no values: a size that depended on one could not be known.
     rows = torch.empty(num_ids, dtype=torch.long, device="meta")
     gradients = [torch.empty(3, 4, device="meta")] * 2
-    found = table_gradients(gradients, rows, rows)
+    found = found_of(gradients, rows, rows)
     assert found.sums.shape == (2, num_ids, 4)
     assert found.products().shape == (2, 2)
