@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.benchmarks import train_step
+from pipelines.benchmarks import step_check, train_step
 
 SMALL = ["--batch-size", "32", "--rounds", "1"]
 
@@ -30,7 +30,7 @@ def test_every_method_is_right_and_is_written(tmp_path: Path) -> None:
 def test_a_method_that_is_wrong_is_named_and_nothing_is_timed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(train_step, "ALPHA", 3.0)  # what is expected, not what is trained
+    monkeypatch.setattr(step_check, "ALPHA", 3.0)  # what is expected, not what is trained
     with pytest.raises(SystemExit, match=r"wrong update: gradops \(relative.*nothing was timed"):
         train_step.main([*SMALL, "--methods", "gradops", "--json", str(tmp_path / "found.json")])
     assert not (tmp_path / "found.json").exists()

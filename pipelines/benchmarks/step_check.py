@@ -1,0 +1,151 @@
+"""Whether a training step moves what its method defines, before anything is timed.
+
+Every task's gradient is taken by plain autograd on dense tables and combined in float64.
+"""
+
+# B rows, T tasks, P parameters of the bottom
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from pipelines.benchmarks.step_contenders import ALPHA, CHECK_RATE, FEATURES, contender
+from pipelines.benchmarks.weights import (
+    imtl_g_weights,
+    pcgrad_weights,
+    plain_gram,
+    upgrad_weights,
+)
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.gradients import gradops_reference
+from recsys_mtl.model.losses import task_losses
+from recsys_mtl.worker import Worker
+
+TOLERANCE = 1e-4
+"""Of an update from float32 gradients, relative to the terms it is summed from."""
+
+
+@dataclass(frozen=True)
+class PlainGradients:
+    """Every task's gradient at the initial parameters, by autograd on dense tables."""
+
+    bottom: Tensor
+    """[T, P]"""
+    tables: Tensor
+    """[T, all tables' numbers]"""
+    representation: Tensor
+    """[T, B H]"""
+
+
+def check(names: Sequence[str], batch: ClickBatch) -> None:
+    """Compare what each method moves in one step of plain descent with its definition.
+
+    Raises:
+        SystemExit: some method is wrong; nothing may be timed.
+    """
+    wrong = []
+    for name in names:
+        torch.manual_seed(0)  # PCGrad draws an order
+        bottom, tables, plain = moved(name, batch)
+        torch.manual_seed(0)
+        inside, outside = expected_weights(name, plain)
+        errors = (
+            error_of(found, weights, gradients.double())
+            for found, weights, gradients in (
+                (bottom, inside, plain.bottom),
+                (tables, outside, plain.tables),
+            )
+        )
+        # TorchJD's Gram is float32: its PCGrad was seen 4e-3 off its definition.
+        limit = 2e-2 if name.startswith("torchjd") else TOLERANCE
+        wrong += [f"{name} (relative error {e:.1e})" for e in errors if not e <= limit]
+    if wrong:
+        raise SystemExit(f"wrong update: {', '.join(wrong)}; nothing was timed.")
+
+
+def error_of(found: Tensor, weights: Tensor, gradients: Tensor) -> float:
+    """|found - sum_i w_i g_i| over sum_i |w_i g_i|, which does not vanish where terms cancel."""
+    terms = weights[:, None] * gradients
+    return float((found - terms.sum(dim=0)).norm() / terms.norm(dim=1).sum())
+
+
+def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]:
+    """What one step takes off bottom [P] and tables, and the tasks' gradients before it.
+
+    With held coefficients it is the step after the refresh, from the same parameters.
+    """
+    found = contender(name, len(batch.labels), "sgd")
+    worker = found.worker
+    tables = table_tensors(worker)
+    parameters = [worker.shared.vector, worker.private.vector, *tables]
+    before = [p.clone() for p in parameters]
+    plain = plain_gradients(worker, batch, tables)
+    for step in [0, 1] if name == "gradops_refresh8" else [0]:
+        for parameter, old in zip(parameters, before, strict=True):
+            parameter.copy_(old)
+        found.step(replace(batch, step=step))
+    bottom, _, *rows = (
+        (old.double() - new) / CHECK_RATE for old, new in zip(before, parameters, strict=True)
+    )
+    return bottom[: worker.shared.size], torch.cat([r.flatten() for r in rows]), plain
+
+
+def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor]) -> PlainGradients:
+    """By autograd of the model as modules, without a cut, a shard or a flat buffer."""
+    assert batch.ids is not None
+    dense = [table.clone().requires_grad_() for table in tables]
+    ids = batch.ids.values().view(FEATURES, -1)
+    inputs = torch.cat([embedding(i, table) for i, table in zip(ids, dense, strict=True)], dim=1)
+    bottom = list(worker.bottom.parameters())
+    representation = worker.bottom(inputs)
+    counts = batch.label_mask.sum(dim=0)
+    losses = task_losses(worker.heads(representation), batch.labels, batch.label_mask, counts)
+    wanted = [*bottom, *dense, representation]
+    found = [torch.autograd.grad(loss, wanted, retain_graph=True) for loss in losses]
+
+    def stacked(first: int, last: int) -> Tensor:
+        return torch.stack([torch.cat([g.flatten() for g in task[first:last]]) for task in found])
+
+    cuts = [len(bottom), len(bottom) + len(dense), len(wanted)]
+    return PlainGradients(stacked(0, cuts[0]), stacked(*cuts[:2]), stacked(*cuts[1:]))
+
+
+def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
+    """What the method multiplies the tasks' gradients of bottom and tables by, [T] float64 each."""
+    bottom = plain_gram(plain.bottom)
+    match name:
+        case "uniform":
+            weights = torch.ones(len(bottom), dtype=torch.float64)
+        case "gradops":
+            return reference_weights(bottom)
+        case "gradops_all" | "gradops_refresh8":
+            weights, _ = reference_weights(bottom + plain_gram(plain.tables))
+        case "gradops_representation":
+            weights, _ = reference_weights(plain_gram(plain.representation))
+        case "torchjd_pcgrad":
+            weights = pcgrad_weights(bottom)
+        case "torchjd_imtl_g":
+            weights = imtl_g_weights(bottom)
+        case "torchjd_upgrad":
+            weights = upgrad_weights(bottom)
+        case _:
+            raise AssertionError(name)
+    return weights, weights
+
+
+def reference_weights(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """GradOPS's coefficients c and weights w by its reference, on coordinates with this Gram."""
+    coordinates = torch.linalg.cholesky(gram)
+    update, weights, _ = gradops_reference(coordinates, alpha=ALPHA, zero_sine_squared=1e-8)
+    return torch.linalg.solve(coordinates.T, update), weights
+
+
+def table_tensors(worker: Worker) -> list[Tensor]:
+    """Every table [rows, 16], in the order of the features."""
+    assert worker.tables is not None
+    rows = worker.tables.state()["rows"]
+    names = [f"embedding_bags.feature_{place}_table.weight" for place in range(FEATURES)]
+    return [rows[name].local_shards()[0].tensor.detach() for name in names]

@@ -1,0 +1,107 @@
+"""The methods of the benchmark of training steps, each with the paper's model, and a batch."""
+
+# B rows, T tasks
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import yaml
+from torchrec import KeyedJaggedTensor
+
+from pipelines.benchmarks.torchjd_step import torchjd_step
+from recsys_mtl.config import RunConfig
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.manifest import Manifest, RowGroup
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.train import train_step
+from recsys_mtl.worker import Worker, build
+
+FEATURES, COLUMNS, TASKS = 46, 16, ("purchase", "cart", "wish")
+TABLE_ROWS = (50_000, 100_000, 2_000, 200, 20, 3, 1_000, 8_000, 10, 60)
+REFRESH = 8
+ALPHA = 0.5
+METHODS = {
+    "uniform": "{kind: uniform}",
+    "gradops": "{kind: gradops, alpha: 0.5, scope: bottom}",
+    "gradops_all": "{kind: gradops, alpha: 0.5}",
+    "gradops_refresh8": "{kind: gradops, alpha: 0.5, refresh_interval_steps: 8}",
+    "gradops_representation": "{kind: gradops, alpha: 0.5, space: representation}",
+    "torchjd_pcgrad": "{kind: uniform}",
+    "torchjd_imtl_g": "{kind: uniform}",
+    "torchjd_upgrad": "{kind: uniform}",
+}
+CHECK_RATE = 1e3
+"""Learning rate of plain descent in the check: what moved is the update, not rounding."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with a model of its own."""
+
+    worker: Worker
+    step: Callable[[ClickBatch], object]
+    """One training step on a batch."""
+
+
+def contender(name: str, batch_size: int, optimizer: str) -> Contender:
+    """The method on a fresh model; Adam, or for the check plain descent."""
+    config = RunConfig.model_validate(run_tree(name, batch_size, optimizer), strict=False)
+    manifest = Manifest("log", (RowGroup("log", 0, batch_size),), "")
+    worker = build(config, WorkerContext(0, 1, 1, torch.device("cpu")), manifest)
+    if name.startswith("torchjd"):
+        return Contender(worker, torchjd_step(name, worker))
+    return Contender(worker, lambda batch: train_step(worker, batch, PhaseClock()))
+
+
+def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
+    """The run's configuration as `RunConfig` takes it."""
+    rate = 1e-3 if optimizer == "adam" else CHECK_RATE
+    tables = {"kind": "rowwise_adagrad"} if optimizer == "adam" else {"kind": "sgd"}
+    return {
+        "run": {"name": name},
+        "data": {
+            "train": "log",
+            "eval": "log",
+            "lanes": 1,
+            "features": {
+                f"feature_{place}": {
+                    "kind": "id",
+                    "rows": TABLE_ROWS[place % len(TABLE_ROWS)],
+                    "embedding_dim": COLUMNS,
+                }
+                for place in range(FEATURES)
+            },
+            "labels": {task: task for task in TASKS},
+        },
+        "method": yaml.safe_load(METHODS[name]),
+        "optimizer": {
+            "dense": {"kind": optimizer, "learning_rate": rate},
+            "tables": tables | {"learning_rate": rate},
+        },
+        "training": {"global_batch_size": batch_size},
+    }
+
+
+def random_batch(batch_size: int) -> ClickBatch:
+    """[B] rows of one id a feature; the second task's labels oppose the first's."""
+    rows = [TABLE_ROWS[place % len(TABLE_ROWS)] for place in range(FEATURES)]
+    values = torch.cat([torch.randint(r, (batch_size,)) for r in rows])
+    labels = torch.rand(batch_size, len(TASKS)).round()
+    labels[:, 1] = torch.where(torch.rand(batch_size) < 0.4, 1 - labels[:, 0], labels[:, 1])
+    return ClickBatch(
+        step=1,
+        ids=KeyedJaggedTensor(
+            keys=[f"feature_{place}" for place in range(FEATURES)],
+            values=values,
+            lengths=torch.ones(FEATURES * batch_size, dtype=torch.long),
+            length_per_key=[batch_size] * FEATURES,
+        ),
+        dense=torch.zeros(batch_size, 0),
+        labels=labels,
+        label_mask=torch.ones(batch_size, len(TASKS), dtype=torch.bool),
+        counts=torch.tensor([batch_size, 0.0]),
+        rows=batch_size,
+        nulls=torch.zeros(FEATURES + len(TASKS), dtype=torch.long).numpy(),
+    )
