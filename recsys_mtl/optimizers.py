@@ -48,7 +48,6 @@ class DenseOptimizer:
         coefficients: Tensor,
         private_gradient: Tensor,
         *,
-        gram: Tensor | None,
         skip: Tensor,
         factor: float,
     ) -> None:
@@ -61,7 +60,6 @@ class DenseOptimizer:
             task_gradients: [T, P] of the bottom.
             coefficients: [T] float64: the bottom's gradient is their combination.
             private_gradient: [H] of the heads.
-            gram: [T, T] float64, of `task_gradients`, where it is known.
             skip: [] bool.
             factor: multiplies the learning rate.
         """
@@ -71,7 +69,7 @@ class DenseOptimizer:
             self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
         else:
             shared.grad = self._operations.combine_gradients(
-                task_gradients, coefficients, gram=gram, out=self._update
+                task_gradients, coefficients, out=self._update
             )
         private.grad = private_gradient
         for group in self._optimizer.param_groups:

@@ -123,7 +123,6 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
         update.gradients,
         update.coefficients,
         private_gradient,
-        gram=update.bottom_gram,
         skip=skip,
         factor=factor,
     )

@@ -117,7 +117,7 @@ def contenders_for(gradients: Tensor, methods: Sequence[str]) -> dict[str, Conte
     def gradops() -> Tensor:
         gram = gram_matrix(gradients)
         step = gradops_coefficients(gram, alpha=ALPHA)
-        return combine_gradients(gradients, step.coefficients, gram=gram, out=update)
+        return combine_gradients(gradients, step.coefficients, out=update)
 
     contenders = {"floor": Contender(floor, lambda _: coefficients.double(), tolerance=1e-5)}
     for name in methods:

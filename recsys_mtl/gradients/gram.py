@@ -1,16 +1,17 @@
 """The two passes over the task gradients: their Gram matrix, and a combination of them.
 
-Both multiply in float64, block by block, so no float64 copy of the gradients is ever made; a
-combination that is known not to cancel is summed in float32.
+Both multiply in float64, block by block, so no float64 copy of the gradients is ever made: on a
+CPU in compiled loops, elsewhere, and for half precision, in torch operations.
 """
 
 # T tasks, P shared parameters
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+
+from recsys_mtl.gradients import cpu_loops
 
 # 4 MiB of float64 stays in a CPU's last cache; blocks of 1 MiB take up to a third longer, for
 # calls and for cache lines moved both ways. Elsewhere a kernel launch costs more than memory
@@ -22,10 +23,6 @@ _DEVICE_BLOCK_ELEMENTS = 1 << 22
 # own transpose computes every pair twice.
 _FEWEST_ROWS_AT_ONCE = 4
 
-# An update may oppose a gradient by 1e-6 of both norms; rounding takes half of that at most.
-_MOST_FLOAT32_ERROR = 5e-7
-_FLOAT32_ROUNDING = 2.0**-24
-
 
 def gram_matrix(task_gradients: Tensor) -> Tensor:
     """All products of two task gradients, K = G G^T.
@@ -33,10 +30,10 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
     Gradients [[1, 0], [-1, 1]] give the Gram [[1, -1], [-1, 2]].
 
     float64 products of float32 values are exact, so only their sum rounds: within 2e-11 of
-    |g_i||g_j| for 1.4 million columns. float32 products in blocks of 512 columns would take half
-    the time and lose 1e-9 where entries are normally distributed, but 3e-8 on gradients of a real
-    model, whose tails are heavy, 4e-8 where they were rounded to bfloat16 and 8e-7 where all are
-    alike; they also follow the TF32 and autocast switches, which float64 ignores.
+    |g_i||g_j| for 1.4 million columns. float32 products in blocks of 512 columns lose 1e-9 where
+    entries are normally distributed, but 3e-8 on gradients of a real model, whose tails are heavy,
+    4e-8 where they were rounded to bfloat16 and 8e-7 where all are alike; they also follow the
+    TF32 and autocast switches, which float64 ignores.
 
     Args:
         task_gradients: [T, P], any floating dtype. No gradient flows through it.
@@ -49,11 +46,9 @@ def gram_matrix(task_gradients: Tensor) -> Tensor:
         ValueError: not two-dimensional, or no task.
     """
     check_task_gradients(task_gradients)
-    num_tasks, blocks = len(task_gradients), _float64_blocks(task_gradients.detach())
-    products = [product for block in blocks for product in _upper_products(block)]
-    upper = task_gradients.new_zeros(num_tasks, num_tasks, dtype=torch.float64)
-    first, second = torch.triu_indices(num_tasks, num_tasks, device=upper.device)
-    upper[first, second] = torch.cat(products).view(-1, len(first)).sum(dim=0)
+    task_gradients = task_gradients.detach()
+    loops = _has_loops(task_gradients)
+    upper = cpu_loops.gram_upper(task_gradients) if loops else _gram_upper(task_gradients)
     return upper + upper.triu(1).T
 
 
@@ -61,20 +56,16 @@ def combine_gradients(
     task_gradients: Tensor,
     coefficients: Tensor,
     *,
-    gram: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """The combination sum_i c_i g_i, rounded once.
 
     Summed in float64: coefficients are large where gradients nearly cancel, and float32 would
-    then leave rounding errors 1 / sine times those of the update's own dtype. With the Gram at
-    hand a CPU sees when they do not cancel: where float32 sums are certain to be within 5e-7 of
-    the update's norm it takes them, in half the time.
+    then leave rounding errors 1 / sine times those of the update's own dtype.
 
     Args:
         task_gradients: [T, P], any floating dtype. No gradient flows through it.
         coefficients: [T] float64.
-        gram: [T, T] float64, of `task_gradients`; without it the sum is always rounded once.
         out: [P] to write to, no part of `task_gradients`.
 
     Returns:
@@ -92,11 +83,8 @@ def combine_gradients(
             f"out is {out.dtype} of shape {tuple(out.shape)}; the combination needs {dtype} of "
             f"shape {tuple(task_gradients.shape[1:])}."
         )
-    if gram is not None and _float32_suffices(task_gradients, coefficients, gram):
-        factors = coefficients.tolist()
-        torch.mul(task_gradients[0], factors[0], out=out)
-        for gradient, factor in zip(task_gradients[1:], factors[1:], strict=True):
-            out.add_(gradient, alpha=factor)
+    if _has_loops(task_gradients):
+        cpu_loops.combine(task_gradients, coefficients.detach(), out)
         return out
     pieces = torch.split(out, _block_columns(task_gradients))
     for block, piece in zip(_float64_blocks(task_gradients), pieces, strict=True):
@@ -123,23 +111,18 @@ def correlations(gram: Tensor) -> tuple[Tensor, Tensor]:
     return norms, torch.where(torch.outer(present, present), scaled, 0.0)
 
 
-def _float32_suffices(task_gradients: Tensor, coefficients: Tensor, gram: Tensor) -> bool:
-    """Whether float32 sums surely stay within 5e-7 of the update's norm; read on a CPU only.
+def _has_loops(task_gradients: Tensor) -> bool:
+    return task_gradients.device.type == "cpu" and task_gradients.dtype in cpu_loops.DTYPES
 
-    Each term c_i g_i is rounded at most T + 1 times: its coefficient, its product and T - 1 sums.
-    """
-    if task_gradients.dtype != torch.float32 or task_gradients.device.type != "cpu":
-        return False
-    # As Python numbers: ten tensor operations on [T] take longer than this.
-    factors, products = coefficients.tolist(), gram.tolist()
-    pairs = [(i, j) for i in range(len(factors)) for j in range(len(factors))]
-    squared_norm = sum(factors[i] * products[i][j] * factors[j] for i, j in pairs)
-    norm = math.sqrt(squared_norm) if squared_norm > 0 else 0.0
-    lengths = sum(abs(c) * math.sqrt(products[i][i]) for i, c in enumerate(factors))
-    error = (len(factors) + 1) * _FLOAT32_ROUNDING * lengths
-    # Outside this range a coefficient or a product could over- or underflow.
-    in_range = all(c == 0 or 1e-30 < abs(c) < 1e30 for c in [norm, *factors])
-    return in_range and error <= _MOST_FLOAT32_ERROR * norm
+
+def _gram_upper(task_gradients: Tensor) -> Tensor:
+    """[T, T] float64: products of each two rows in the upper triangle, 0 below."""
+    num_tasks, blocks = len(task_gradients), _float64_blocks(task_gradients)
+    products = [product for block in blocks for product in _upper_products(block)]
+    upper = task_gradients.new_zeros(num_tasks, num_tasks, dtype=torch.float64)
+    first, second = torch.triu_indices(num_tasks, num_tasks, device=upper.device)
+    upper[first, second] = torch.cat(products).view(-1, len(first)).sum(dim=0)
+    return upper
 
 
 def _upper_products(block: Tensor) -> Iterator[Tensor]:

@@ -29,10 +29,11 @@ def operations_of(backend: Backend) -> Operations:
         case "triton":
             from recsys_mtl.gradients import kernels  # Triton is optional, and slow to import
 
-            def combine(gradients: Tensor, coefficients: Tensor, **_: Tensor | None) -> Tensor:
-                # The products would tell a CPU whether float32 sums suffice; a GPU has no need.
-                return kernels.combine_gradients(gradients, coefficients)
-
-            return Operations("triton", kernels.gram_matrix, kernels.gradops_coefficients, combine)
+            return Operations(
+                "triton",
+                kernels.gram_matrix,
+                kernels.gradops_coefficients,
+                kernels.combine_gradients,
+            )
         case _:
             assert_never(backend)

@@ -62,7 +62,7 @@ def gradops(
             "leave this step out or lower the loss scale."
         )
     return GradOPSStep(
-        update=operations.combine_gradients(task_gradients, step.coefficients, gram=gram),
+        update=operations.combine_gradients(task_gradients, step.coefficients),
         weights=step.weights,
         coefficients=step.coefficients,
         conflicts=step.conflicts,

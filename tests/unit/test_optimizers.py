@@ -62,7 +62,7 @@ def test_steps_are_those_of_torch_s_unfused_optimizer(optimizer: Adam | Sgd) -> 
     ours, theirs = DenseOptimizer(optimizer, *found, TORCH), plain(optimizer, expected)
     for step in range(8):
         gradients, factor = draw_gradients(), warm_up_factor(step, 3)
-        ours.step(*gradients, gram=None, skip=KEEP, factor=factor)
+        ours.step(*gradients, skip=KEEP, factor=factor)
         rows, coefficients, own = gradients
         for vector, gradient in zip(expected, (coefficients @ rows, own), strict=True):
             vector.grad = gradient
@@ -84,10 +84,10 @@ def test_a_skipped_step_moves_nothing_and_does_not_count(
     )
     for _ in range(3):
         gradients = draw_gradients()
-        ours.step(*clones(gradients), gram=None, skip=KEEP, factor=1.0)
-        other.step(*gradients, gram=None, skip=KEEP, factor=1.0)
+        ours.step(*clones(gradients), skip=KEEP, factor=1.0)
+        other.step(*gradients, skip=KEEP, factor=1.0)
         before = every_number(ours.state())
-        ours.step(*[spoil(g) for g in draw_gradients()], gram=None, skip=SKIP, factor=1.0)
+        ours.step(*[spoil(g) for g in draw_gradients()], skip=SKIP, factor=1.0)
         assert_same(found, undisturbed)
         assert every_number(ours.state()) == before
     assert every_number(ours.state()) == every_number(other.state())
@@ -98,7 +98,7 @@ def test_state_loaded_in_place_goes_on_as_if_undisturbed(optimizer: Adam | Sgd) 
     undisturbed = fresh_vectors()
     first = DenseOptimizer(optimizer, *undisturbed, TORCH)
     for _ in range(3):
-        first.step(*draw_gradients(), gram=None, skip=KEEP, factor=1.0)
+        first.step(*draw_gradients(), skip=KEEP, factor=1.0)
     saved = copy.deepcopy(first.state())
     resumed = clones(undisturbed)
     second = DenseOptimizer(optimizer, *resumed, TORCH)
@@ -108,8 +108,8 @@ def test_state_loaded_in_place_goes_on_as_if_undisturbed(optimizer: Adam | Sgd) 
             tensor.copy_(saved[key][name])
     for _ in range(3):
         gradients = draw_gradients()
-        first.step(*clones(gradients), gram=None, skip=KEEP, factor=1.0)
-        second.step(*gradients, gram=None, skip=KEEP, factor=1.0)
+        first.step(*clones(gradients), skip=KEEP, factor=1.0)
+        second.step(*gradients, skip=KEEP, factor=1.0)
         assert all(torch.equal(a, b) for a, b in zip(undisturbed, resumed, strict=True))
     assert every_number(second.state()) == every_number(first.state())
 
@@ -120,8 +120,8 @@ def test_adam_s_state_is_there_before_the_first_step_and_counts_steps() -> None:
     assert [sorted(s) for s in optimizer.state().values()] == [
         ["exp_avg", "exp_avg_sq", "step"]
     ] * 2
-    optimizer.step(*draw_gradients(), gram=None, skip=KEEP, factor=1.0)
-    optimizer.step(*draw_gradients(), gram=None, skip=SKIP, factor=1.0)
+    optimizer.step(*draw_gradients(), skip=KEEP, factor=1.0)
+    optimizer.step(*draw_gradients(), skip=SKIP, factor=1.0)
     assert [s["step"].item() for s in optimizer.state().values()] == [1.0, 1.0]
 
 

@@ -129,38 +129,46 @@ def gradops_coefficients(
     )
 
 
-def combine_gradients(task_gradients: Tensor, coefficients: Tensor) -> Tensor:
+def combine_gradients(
+    task_gradients: Tensor, coefficients: Tensor, *, out: Tensor | None = None
+) -> Tensor:
     """The combination sum_i c_i g_i, as `gradients.combine_gradients` gives it.
 
     Args:
         task_gradients: [T, P], any floating dtype; copied only where columns are not adjacent.
         coefficients: [T] float64.
+        out: [P] to write to, no part of `task_gradients`.
 
     Returns:
-        [P] in the gradients' dtype, but float32 for float16 and bfloat16.
+        [P] in the gradients' dtype, but float32 for float16 and bfloat16; `out` if given.
 
     Raises:
-        TypeError: gradients not of a floating dtype, or coefficients not float64.
-        ValueError: gradients not two-dimensional, no task or more than 16, or a number of
-            coefficients that is not T.
+        TypeError: gradients not of a floating dtype, coefficients not float64, or an `out` of
+            another dtype than what is returned.
+        ValueError: gradients not two-dimensional, no task or more than 16, a number of
+            coefficients that is not T, or an `out` of another shape.
     """
     gradients = _rows_in_memory(task_gradients)
     num_tasks, num_columns = gradients.shape
     _check_vector("coefficients", coefficients, num_tasks, torch.float64)
-    update = torch.empty(num_columns, dtype=_update_dtype(gradients), device=gradients.device)
+    dtype = _update_dtype(gradients)
+    if out is None:
+        out = torch.empty(num_columns, dtype=dtype, device=gradients.device)
+    else:
+        _check_vector("out", out, num_columns, dtype)
     block = _THREADS * _columns_per_thread(gradients)
     with _on_device_of(gradients):
         combine_kernel[(max(1, triton.cdiv(num_columns, block)),)](
             gradients,
             coefficients,
-            update,
+            out,
             gradients.stride(0),
             num_columns,
             NUM_TASKS=num_tasks,
             BLOCK=block,
             num_warps=_WARPS,
         )
-    return update
+    return out
 
 
 def combined_adam_step(
