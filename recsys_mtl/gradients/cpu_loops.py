@@ -93,18 +93,28 @@ def _combine(
     out: NDArray[Any],
     start: int,
 ) -> None:
-    sums = np.empty(_BLOCK)
+    # Two rows at a time, and the last one on the way out: the float64 sums are most of what moves.
+    sums, last = np.empty(_BLOCK), coefficients.size - 1
     for block in range(0, out.size, _BLOCK):
-        target = out[block : block + _BLOCK]
-        total = sums[: target.size]
+        target, place = out[block : block + _BLOCK], start + block
+        size = target.size
+        total = sums[:size]
         total[:] = 0.0
-        for i in range(coefficients.size):
-            place = i * row_stride + start + block
-            row, factor = values[place : place + target.size], coefficients[i]
-            for k in range(target.size):
-                total[k] += factor * row[k]
-        for k in range(target.size):
-            target[k] = total[k]
+        for i in range(0, last, 2):
+            a = values[i * row_stride + place : i * row_stride + place + size]
+            f = coefficients[i]
+            if i + 1 == last:
+                for k in range(size):
+                    total[k] += f * a[k]
+            else:
+                b = values[(i + 1) * row_stride + place : (i + 1) * row_stride + place + size]
+                g = coefficients[i + 1]
+                for k in range(size):
+                    total[k] += f * a[k] + g * b[k]
+        a = values[last * row_stride + place : last * row_stride + place + size]
+        f = coefficients[last]
+        for k in range(size):
+            target[k] = total[k] + f * a[k]
 
 
 def _rows(task_gradients: Tensor) -> tuple[NDArray[Any], int]:
