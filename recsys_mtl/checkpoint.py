@@ -6,6 +6,7 @@ uploads the parts into one folder of the run and commits it. Only committed ones
 
 import json
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.distributed.planning import PlanRecord
+from recsys_mtl.metrics.snapshot import CheckpointFacts
 
 _FACTS = "run.json"
 
@@ -27,6 +29,8 @@ class Facts:
 
     step: int
     """Finished steps: the reader's cursor, too, since a step's rows follow from its number."""
+    saved_at: float
+    """Unix seconds, of rank 0's clock."""
     config: RunConfig
     """The configuration that made it."""
     data_digest: str
@@ -41,7 +45,7 @@ class Facts:
     """Steps in the current window of the training AUC."""
 
 
-def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -> None:
+def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -> CheckpointFacts:
     """Write, upload and commit a checkpoint; every worker calls it at the same step.
 
     Args:
@@ -49,14 +53,21 @@ def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -
             all others are the same everywhere.
         facts: rank 0's are kept.
         metrics: what Ray Train shows for this report.
+
+    Returns:
+        When and how long, with this worker's bytes.
     """
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="recsys_mtl_checkpoint_") as folder:
         save_tensors(_without_empty(tensors), checkpoint_id=folder)
         if ray.train.get_context().get_world_rank() == 0:
             numbers = vars(facts) | {"config": facts.config.model_dump(mode="json")}
             (Path(folder) / _FACTS).write_text(json.dumps(numbers, indent=2))
+        own_bytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report(dict(metrics), checkpoint=checkpoint)
+    seconds = time.perf_counter() - started
+    return CheckpointFacts(time.time(), seconds, size_bytes=own_bytes)
 
 
 def restore(

@@ -1,28 +1,31 @@
 """recsys-mtl check | train: the command line.
 
-Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted.
+Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted; 143 ended by
+SIGTERM, with what was trained in a checkpoint.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
+from recsys_mtl.events import choose_format, complain
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     options = _parser().parse_args(arguments)
+    choose_format(options.log_format if options.command == "train" else "text")
     try:
         config = load_config(options.run_yaml, tuple(options.set))
         sys.exit(_check(config) if options.command == "check" else _train(config, options.fresh))
     except UserError as error:
-        print(f"recsys-mtl: {error}", file=sys.stderr)
+        complain("refused", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        print("recsys-mtl: interrupted; the same command goes on from the last checkpoint",
-              file=sys.stderr)  # fmt: skip
+        complain("interrupted", "interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)
 
 
@@ -37,12 +40,16 @@ def _check(config: RunConfig) -> int:
 
 def _train(config: RunConfig, fresh: bool) -> int:
     from recsys_mtl.launch import TrainingError, launch
+    from recsys_mtl.preemption import PreemptionError
 
     try:
         launch(config, fresh=fresh)
     except TrainingError as error:
-        print(f"recsys-mtl: {error}", file=sys.stderr)
+        complain("failed", str(error))
         return 1
+    except PreemptionError as error:
+        complain("preempted", str(error))
+        return 128 + signal.SIGTERM
     return 0
 
 
@@ -63,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="A.B=VALUE",
             help="override a value of the file; may be given several times",
         )
+    train.add_argument(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="sentences, or one JSON object a line; auto: JSON where the output is no terminal",
+    )
     train.add_argument(
         "--fresh",
         action="store_true",

@@ -1,8 +1,10 @@
 """From a configuration to a finished run: the only file that sets Ray up."""
 
+import math
 import os
 import socket
 import time
+from importlib.metadata import version
 from typing import Any
 
 import ray
@@ -13,14 +15,16 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recsys_mtl.checkpoint import refuse_changes
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import GradOPS, RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.stream import plan_of
-from recsys_mtl.metrics.exporter import RunExporter
-from recsys_mtl.progress import ProgressLine, console, show_result
+from recsys_mtl.endpoint import Endpoint
+from recsys_mtl.events import is_json, tell
+from recsys_mtl.metrics.snapshot import RunFacts
+from recsys_mtl.preemption import PreemptionError, StopOnSigterm
+from recsys_mtl.progress import ProgressLine, show_result
 from recsys_mtl.run_folder import RunFolder, result_of, storage_url
 from recsys_mtl.train import TrainJob, train_worker
 
@@ -28,7 +32,6 @@ _CHECKPOINTS_KEPT = 2
 # Ray Train waits a minute for its workers each time: a cluster that grows has this many minutes.
 _MINUTES_FOR_WORKERS = 15
 _KNOCK_SECONDS = 10
-_EXPORTER_SECONDS = 120
 
 
 class TrainingError(Exception):
@@ -41,6 +44,7 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     Raises:
         UserError: configuration, data or an earlier run of the name forbid it.
         TrainingError: the workers failed more often than cluster.max_restarts.
+        PreemptionError: SIGTERM ended it early.
     """
     started = time.time()
     train = read_manifest(config.data.train, config.data)
@@ -49,18 +53,19 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     folder = RunFolder(config)
     finished = None if fresh else _finished(folder, config, train, last_step)
     if finished is not None:
-        console.print(f"run {config.run.name!r} is finished; --fresh trains it anew")
+        tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
         show_result(finished, folder.url)
         return finished
 
     _start_ray(config)
     try:
         device = _device(config)
+        endpoint = Endpoint(config, _facts(config, device, started))
         # Only now, when nothing more speaks against the run, does an earlier one give way.
         if fresh:
             folder.delete()
         folder.begin(config, train.digest)
-        exporter = _start_exporter(config)
+        endpoint.open()
         job = TrainJob(
             config=config,
             device=device,
@@ -68,23 +73,71 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
             eval=evaluation,
             run_url=folder.url,
             last_step=last_step,
-            exporter=exporter,
+            exporter=endpoint.actor,
         )
-        console.print(
+        tell(
+            "run",
             f"run {config.run.name}: {train.rows:,} rows, {last_step:,} steps of "
             f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
-            f"{job.device}"
+            f"{job.device}",
+            run=config.run.name,
+            rows=train.rows,
+            last_step=last_step,
+            workers=config.cluster.num_workers,
+            device=job.device,
         )
-        with ProgressLine(
-            lambda: _ask(exporter.latest), lambda: _ask(exporter.sharding), config.task_names
-        ):
-            metrics = _fit(job)
+        metrics = _train(job, endpoint)
         result = result_of(config, metrics, wall_seconds=time.time() - started)
         folder.finish(result, config.task_names)
         show_result(result, folder.url)
+        endpoint.end("finished")
         return result
     finally:
         ray.shutdown()
+
+
+def _facts(config: RunConfig, device: str, started: float) -> RunFacts:
+    method = config.method
+    return RunFacts(
+        run=config.run.name,
+        task_names=config.task_names,
+        method=method.kind,
+        scope=method.scope if isinstance(method, GradOPS) else "",
+        alpha=method.alpha if isinstance(method, GradOPS) else math.nan,
+        device=device,
+        workers=config.cluster.num_workers,
+        version=version("recsys-mtl"),
+        started_at=started,
+    )
+
+
+def _train(job: TrainJob, endpoint: Endpoint) -> dict[str, Any]:
+    """Train to the end, and have the endpoint say so where there is none.
+
+    Raises:
+        PreemptionError: SIGTERM came; what was trained is in a checkpoint.
+    """
+    name, grace = job.config.run.name, job.config.cluster.grace_seconds
+    stop = StopOnSigterm(endpoint.ask_to_stop, grace_seconds=grace)
+    try:
+        with stop, ProgressLine(endpoint.status, job.config.task_names):
+            metrics = _fit(job)
+    except BaseException as error:
+        preempted = stop.asked and isinstance(error, KeyboardInterrupt | TrainingError)
+        endpoint.end("preempted" if preempted else "failed")
+        if preempted:
+            raise PreemptionError(
+                f"run {name!r} was ended by SIGTERM before it could take a checkpoint; the same "
+                "command goes on from the last one"
+            ) from None
+        raise
+    if metrics["step"] < job.last_step:
+        endpoint.end("preempted")
+        raise PreemptionError(
+            f"run {name!r} was ended by SIGTERM at step {metrics['step']:,} of "
+            f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"
+        )
+    return metrics
 
 
 def _last_step(config: RunConfig, train: Manifest) -> int:
@@ -125,7 +178,7 @@ def _start_ray(config: RunConfig) -> None:
     if address:
         try:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, **_ray_logging())
         except (OSError, RayError, RuntimeError) as error:
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one with `ray "
@@ -133,9 +186,10 @@ def _start_ray(config: RunConfig) -> None:
             ) from None
         there = int(ray.cluster_resources().get("CPU", 0))
         if there < wanted:
-            console.print(
+            tell(
+                "waiting",
                 f"the cluster has {there} CPUs of {wanted} wanted; waiting up to "
-                f"{_MINUTES_FOR_WORKERS} minutes for it to grow"
+                f"{_MINUTES_FOR_WORKERS} minutes for it to grow",
             )
         return
     # A local Ray asks for a token (it makes one itself) unless RAY_AUTH_MODE says otherwise.
@@ -143,9 +197,18 @@ def _start_ray(config: RunConfig) -> None:
         address="local",
         num_cpus=max(wanted, os.cpu_count() or 1),
         include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
+        **_ray_logging(),
     )
+
+
+def _ray_logging() -> dict[str, Any]:
+    """Workers log to files on their nodes, in the driver's format; the driver tells what counts."""
+    encoding = "JSON" if is_json() else "TEXT"
+    return {
+        "log_to_driver": False,
+        "logging_level": "error",
+        "logging_config": ray.LoggingConfig(encoding=encoding, log_level="WARNING"),
+    }
 
 
 def _knock(address: str) -> None:
@@ -153,37 +216,6 @@ def _knock(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
-
-
-def _start_exporter(config: RunConfig) -> Any:
-    """The run's exporter, on this node; training goes on without its endpoint if it must."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    exporter = (
-        ray.remote(RunExporter)
-        .options(num_cpus=0, scheduling_strategy=here)
-        .remote(config.run.name, config.task_names)
-    )
-    address, port = config.metrics.bind_address, config.metrics.port
-    try:
-        port = ray.get(exporter.serve.remote(address, port), timeout=_EXPORTER_SECONDS)
-    except RayError as error:
-        cause = getattr(error, "cause", error)
-        console.print(
-            f"no metrics endpoint on {address}:{port} ({cause}); training goes on without it. "
-            "Set metrics.port to a free port, or to 0 for any"
-        )
-        return exporter
-    host = ray.util.get_node_ip_address() if address == "0.0.0.0" else address
-    console.print(f"metrics: http://{host}:{port}/metrics")
-    return exporter
-
-
-def _ask(question: Any) -> Any:
-    """What a method of the exporter returns; None while it does not answer."""
-    try:
-        return ray.get(question.remote(), timeout=5)
-    except RayError:
-        return None
 
 
 def _device(config: RunConfig) -> str:

@@ -1,21 +1,20 @@
 """What a person sees: the check of a log, the progress line, the table at the end."""
 
 import math
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.manifest import read_manifest
-from recsys_mtl.metrics.exporter import Snapshot
+from recsys_mtl.events import console, is_json, tell
+from recsys_mtl.metrics.snapshot import Snapshot, Status
+from recsys_mtl.repeating import Repeating
 
-console = Console(highlight=False, soft_wrap=True)
 _SECONDS_BETWEEN_LINES = 10.0  # where lines cannot be redrawn
 
 
@@ -27,39 +26,35 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
     """
     manifest = read_manifest(url, config.data)
     largest = max(group.rows for group in manifest.row_groups)
-    console.print(
-        f"data.{part}: {manifest.rows:,} rows in {len(manifest.files):,} file(s), "
-        f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}"
-    )
     ids = [f.column or n for n, f in config.data.id_features()]
     dense = [f.column or n for n, f in config.data.dense_features()]
-    console.print(f"  {len(ids)} id features: {', '.join(ids) or 'none'}")
-    console.print(f"  {len(dense)} dense features: {', '.join(dense) or 'none'}")
     labels = [f"{t} ({c})" if t != c else t for t, c in config.data.labels.items()]
-    console.print(f"  {len(labels)} label(s): {', '.join(labels)}")
+    lines = (
+        f"data.{part}: {manifest.rows:,} rows in {len(manifest.files):,} file(s), "
+        f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}",
+        f"  {len(ids)} id features: {', '.join(ids) or 'none'}",
+        f"  {len(dense)} dense features: {', '.join(dense) or 'none'}",
+        f"  {len(labels)} label(s): {', '.join(labels)}",
+    )
+    for line in lines:
+        tell("log", line)
 
 
 class ProgressLine:
     """Follows a run in a thread of its own, between `with` and its end."""
 
-    def __init__(
-        self,
-        latest: Callable[[], Snapshot | None],
-        sharding: Callable[[], list[str] | None],
-        task_names: tuple[str, ...],
-    ) -> None:
-        """Follow what the two functions return.
-
-        Args:
-            latest: the newest snapshot, or None.
-            sharding: lines on where the tables lie, printed once; None before that is known.
-        """
-        self._latest, self._sharding, self._tasks = latest, sharding, task_names
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+    def __init__(self, status: Callable[[], Status | None], task_names: tuple[str, ...]) -> None:
+        """Follow what `status` returns, None where it is not known."""
+        self._status, self._tasks = status, task_names
+        self._shown, self._shown_at = -1, 0.0
+        self._sharding: tuple[str, ...] | None = None
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._thread = Repeating(self._look, seconds=0.5, name="progress")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if not is_json():
+            self._live.start()
+        self._thread.__enter__()
         return self
 
     def __exit__(
@@ -68,27 +63,28 @@ class ProgressLine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stopped.set()
-        self._thread.join(timeout=10)
+        self._thread.__exit__(kind, error, traceback)
+        self._live.stop()
 
-    def _follow(self) -> None:
-        shown, shown_at, sharding = -1, 0.0, None
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-            while not self._stopped.wait(0.5):
-                if sharding is None and (sharding := self._sharding()) is not None:
-                    for line in sharding:
-                        console.print(line)
-                snapshot = self._latest()
-                if snapshot is None or snapshot.step == shown:
-                    continue
-                line = progress_line(snapshot, self._tasks)
-                if console.is_terminal:
-                    live.update(line, refresh=True)
-                elif time.monotonic() - shown_at < _SECONDS_BETWEEN_LINES:
-                    continue
-                else:
-                    console.print(line)
-                shown, shown_at = snapshot.step, time.monotonic()
+    def _look(self) -> None:
+        status = self._status()
+        if status is None:
+            return
+        if self._sharding is None and status.sharding is not None:
+            self._sharding = status.sharding
+            for line in status.sharding:
+                tell("sharding", line)
+        snapshot = status.snapshot
+        if snapshot is None or snapshot.step == self._shown:
+            return
+        line = progress_line(snapshot, self._tasks)
+        if console.is_terminal and not is_json():
+            self._live.update(line, refresh=True)
+        elif time.monotonic() - self._shown_at < _SECONDS_BETWEEN_LINES:
+            return
+        else:
+            tell("progress", line, **_progress_fields(snapshot, self._tasks))
+        self._shown, self._shown_at = snapshot.step, time.monotonic()
 
 
 def progress_line(snapshot: Snapshot, task_names: tuple[str, ...]) -> str:
@@ -106,14 +102,48 @@ def progress_line(snapshot: Snapshot, task_names: tuple[str, ...]) -> str:
     )
 
 
+def _progress_fields(snapshot: Snapshot, task_names: tuple[str, ...]) -> dict[str, Any]:
+    row = snapshot.row
+    return {
+        "step": snapshot.step,
+        "last_step": snapshot.last_step,
+        "rows_per_second": snapshot.rows_per_second,
+        "tasks": {
+            task: {
+                "loss": row[f"loss_{task}"],
+                "auc": row[f"auc_window_{task}"],
+                "weight": row[f"weight_{task}"],
+            }
+            for task in task_names
+        },
+    }
+
+
 def show_result(result: Mapping[str, Any], run_url: str) -> None:
-    """The table a task, and where everything is."""
-    table = Table(
-        title=f"run {result['run']}: {result['rows']:,} rows in {result['steps']:,} steps"
-    )
+    """A table of the tasks, what is worth a second look, and where everything is."""
+    sentence = f"run {result['run']}: {result['rows']:,} rows in {result['steps']:,} steps"
+    if is_json():
+        tell("result", sentence, url=run_url, result=dict(result))
+    else:
+        console.print(_table(sentence, result["tasks"]))
+    for note in _notes(result):
+        tell("note", note)
+    if not is_json():
+        for text, name in (
+            ("result", "result.json"),
+            ("traces", "traces.png"),
+            ("trace", "trace/"),
+            ("configuration", "config.yaml"),
+            ("checkpoints", ""),
+        ):
+            console.print(f"{text + ':':15}{run_url}/{name}")
+
+
+def _table(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(title=title)
     for column in ("task", "AUC", "log-loss", "mean w", "positives", "rows"):
         table.add_column(column, justify="left" if column == "task" else "right")
-    for task, numbers in result["tasks"].items():
+    for task, numbers in tasks.items():
         table.add_row(
             task,
             _number(numbers["auc"]),
@@ -122,30 +152,23 @@ def show_result(result: Mapping[str, Any], run_url: str) -> None:
             f"{numbers['positives']:,}",
             f"{numbers['rows']:,}",
         )
-    console.print(table)
+    return table
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     for task, numbers in result["tasks"].items():
         if numbers["auc"] is None:
             known = f"{numbers['positives']} of {numbers['rows']} known labels are positive"
-            console.print(f"{task}: no AUC on data.eval, where {known}; it needs both kinds")
+            yield f"{task}: no AUC on data.eval, where {known}; it needs both kinds"
         if numbers["not_finite"]:
-            console.print(
+            yield (
                 f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
                 "stand in no number above"
             )
     if result["skipped_steps"]:
-        console.print(
-            f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
-        )
+        yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
     if result["rejected_rows"]:
-        console.print(f"{result['rejected_rows']:,} rows were left out as unusable")
-    for text, name in (
-        ("result", "result.json"),
-        ("traces", "traces.png"),
-        ("trace", "trace/"),
-        ("configuration", "config.yaml"),
-        ("checkpoints", ""),
-    ):
-        console.print(f"{text + ':':15}{run_url}/{name}")
+        yield f"{result['rejected_rows']:,} rows were left out as unusable"
 
 
 def _number(value: float | None) -> str:

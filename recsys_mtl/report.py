@@ -5,8 +5,10 @@ over all workers; rank 0 alone writes the trace and feeds the exporter.
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from recsys_mtl.data.schema import columns_read
 from recsys_mtl.distributed.collectives import all_reduce_sum
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord, describe
-from recsys_mtl.metrics.auc import WindowAuc, auc_from_histogram
-from recsys_mtl.metrics.exporter import Snapshot
+from recsys_mtl.feed import ExporterFeed
+from recsys_mtl.metrics.auc import auc_from_histogram, summarise_binary
 from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.snapshot import CheckpointFacts, Snapshot
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
+from recsys_mtl.metrics.window import WindowMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -50,11 +54,17 @@ class Reporter:
         the seconds, which are its own."""
         self.evaluation: dict[str, dict[str, float]] = {}
         """The newest, task by task."""
+        self.checkpoint: CheckpointFacts | None = None
+        """The newest committed."""
         self._config, self._context, self._plan = config, context, plan
-        self._last_step, self._exporter = last_step, exporter
+        self._last_step = last_step
+        self._feed = ExporterFeed(exporter if context.rank == 0 else None)
         self._tasks = config.task_names
         self._columns = columns_read(config.data)
-        self._window = WindowAuc(len(self._tasks), config.training.auc_window_steps, context.device)
+        self._window = WindowMetrics(
+            len(self._tasks), config.training.auc_window_steps, context.device
+        )
+        self._recent: dict[str, dict[str, float]] = {}
         self._records: list[StepRecord] = []
         self._nulls = np.zeros(len(self._columns), dtype=np.int64)
         self._reported_at = time.perf_counter()
@@ -72,8 +82,11 @@ class Reporter:
 
     def begin(self, plan: PlanRecord) -> None:
         """Let the driver know what this attempt trains with."""
-        if self._exporter is not None and self._context.rank == 0:
-            self._exporter.begin.remote(describe(plan))
+        self._feed.begin(describe(plan))
+
+    def stop_asked(self) -> bool:
+        """Whether this worker was told that training is to end early; rank 0 alone ever is."""
+        return self._feed.stop_asked()
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
@@ -90,7 +103,7 @@ class Reporter:
         """
         if not self._records:
             return
-        auc = auc_from_histogram(all_reduce_sum(self._window.state())).tolist()
+        self._recent = self._window_numbers()
         nulls = all_reduce_sum(torch.from_numpy(self._nulls).to(self._context.device)).tolist()
         sent = [sum(record.bytes_sent[kind] for record in self._records) for kind in BYTE_KINDS]
         all_sent = all_reduce_sum(torch.tensor(sent, device=self._context.device)).tolist()
@@ -101,7 +114,7 @@ class Reporter:
             attempt=self._attempt,
             steps_per_epoch=self._plan.steps_per_epoch,
         )
-        rows[-1] |= {f"auc_window_{t}": a for t, a in zip(self._tasks, auc, strict=True)}
+        rows[-1] |= {f"auc_window_{t}": self._recent[t]["auc"] for t in self._tasks}
         now = time.perf_counter()
         seconds, self._reported_at = now - self._reported_at, now
         self.totals.add(rows, self._tasks, seconds)
@@ -117,7 +130,7 @@ class Reporter:
             self._unflushed += len(rows)
             if self._unflushed >= _FLUSH_ROWS:
                 self._try_to_flush()
-            self._send(rows[-1], sum(row["rows"] for row in rows) / seconds)
+        self._send(rows[-1], sum(row["rows"] for row in rows) / seconds)
         self._last_row = rows[-1]
         self._stop_when_diverged(rows)
 
@@ -125,8 +138,17 @@ class Reporter:
         """Report up to `step` with a new evaluation."""
         self.report(step)
         self.evaluation = evaluation
-        if self._last_row is not None and self._trace is not None:
-            self._send(self._last_row, rows_per_second=None)
+        self._send_again()
+
+    def checkpointed(self, checkpoint: CheckpointFacts) -> None:
+        """Show the checkpoint that every worker has just written its part of."""
+        own = torch.tensor(checkpoint.size_bytes, dtype=torch.float64, device=self._context.device)
+        self.checkpoint = replace(checkpoint, size_bytes=all_reduce_sum(own).item())
+        self._send_again()
+
+    def close(self) -> None:
+        """Have the exporter know where training ended."""
+        self._feed.close()
 
     def restart_clock(self) -> None:
         """Leave out of the rate what was no training: an evaluation, a checkpoint."""
@@ -139,8 +161,9 @@ class Reporter:
             self._unflushed = 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """The training AUC's window over all workers, for the checkpoint."""
-        return {"windows": all_reduce_sum(self._window.save()["windows"])}
+        """The training window's sums over all workers, for the checkpoint."""
+        saved = self._window.save()
+        return {"auc": all_reduce_sum(saved["auc"]), "binary": all_reduce_sum(saved["binary"])}
 
     def window_steps(self) -> int:
         """Steps in the current window, for the checkpoint."""
@@ -152,13 +175,28 @@ class Reporter:
         totals: Mapping[str, Any],
         evaluation: Mapping[str, Any],
         window_steps: int,
+        committed_at: float,
     ) -> None:
         """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing."""
         self.totals = Totals.from_json(totals)
         self.evaluation = dict(evaluation)
-        windows = tensors["windows"]
-        share = windows if self._context.rank == 0 else torch.zeros_like(windows)
-        self._window.load({"windows": share, "steps": window_steps})
+        auc, binary = (
+            sums if self._context.rank == 0 else torch.zeros_like(sums)
+            for sums in (tensors["auc"], tensors["binary"])
+        )
+        self._window.load({"auc": auc, "binary": binary, "steps": window_steps})
+        self.checkpoint = CheckpointFacts(committed_at, seconds=math.nan, size_bytes=math.nan)
+
+    def _window_numbers(self) -> dict[str, dict[str, float]]:
+        """Task to AUC, log-loss and calibration of recent steps, over all workers."""
+        state = self._window.state()
+        auc = auc_from_histogram(all_reduce_sum(state["auc"]))
+        binary = summarise_binary(all_reduce_sum(state["binary"]))
+        columns = torch.stack([auc, binary.log_loss, binary.calibration]).tolist()
+        return {
+            task: dict(zip(("auc", "log_loss", "calibration"), numbers, strict=True))
+            for task, numbers in zip(self._tasks, zip(*columns, strict=True), strict=True)
+        }
 
     def _try_to_flush(self) -> None:
         """Between checkpoints the rows can wait for a storage that does not answer."""
@@ -178,21 +216,22 @@ class Reporter:
                 "with --fresh"
             )
 
-    def _send(self, row: dict[str, Any], rows_per_second: float | None) -> None:
-        if self._exporter is None:
-            return
-        if rows_per_second is None:
-            rows_per_second = self._rows_per_second
+    def _send_again(self) -> None:
+        if self._last_row is not None:
+            self._send(self._last_row, self._rows_per_second)
+
+    def _send(self, row: dict[str, Any], rows_per_second: float) -> None:
         self._rows_per_second = rows_per_second
-        epoch_steps = self._plan.steps_per_epoch
-        snapshot = Snapshot(
-            step=row["step"],
-            last_step=self._last_step,
-            epochs=self._last_step / epoch_steps,
-            rows_per_second=rows_per_second,
-            row=row | self._newest,
-            totals=self.totals.to_json(),
-            evaluation=self.evaluation,
+        self._feed.send(
+            Snapshot(
+                step=row["step"],
+                last_step=self._last_step,
+                epochs=self._last_step / self._plan.steps_per_epoch,
+                rows_per_second=rows_per_second,
+                row=row | self._newest,
+                totals=self.totals.to_json(),
+                window=self._recent,
+                evaluation=self.evaluation,
+                checkpoint=self.checkpoint,
+            )
         )
-        # Not waited for: a slow or dead exporter must not hold up training.
-        self._exporter.update.remote(snapshot)

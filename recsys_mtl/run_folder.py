@@ -122,6 +122,7 @@ def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -
         task: {
             "auc": _known(numbers["auc"]),
             "log_loss": _known(numbers["log_loss"]),
+            "calibration": _known(numbers["calibration"]),
             "positives": numbers["positives"],
             "rows": numbers["rows"],
             "not_finite": numbers["not_finite"],
@@ -150,7 +151,8 @@ def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -
         "audited_steps": totals["audited_steps"],
         "opposing_steps": totals["opposing_steps"],
         "skipped_steps": totals["skipped_steps"],
-        "rejected_rows": totals["rejected_rows"],
+        "rejected_rows": sum(totals["rejected_rows"].values()),
+        "rejected_rows_by_reason": totals["rejected_rows"],
         "nulls": {column: count for column, count in totals["nulls"].items() if count},
         "parameters": metrics["parameters"],
         # Handed to collective operations by all workers together.

@@ -60,36 +60,54 @@ def train_worker(job: TrainJob) -> None:
     reporter = Reporter(config, context, job.run_url, worker.plan, job.last_step, job.exporter)
     step = _restore(worker, reporter, job)
     reporter.begin(worker.tables.plan if worker.tables is not None else {})
+    step = _train(worker, reporter, job, step)
+    if step == job.last_step:
+        reporter.evaluated(step, evaluate(worker, job.eval))
+    _save(worker, reporter, job, step)
+    reporter.close()
+
+
+def _train(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> int:
+    """Train from `step` to the end, or to where the run is asked to stop; returns that step."""
+    training = worker.config.training
+    record: StepRecord | None = None
     with _stream(worker, job.train, worker.plan, step, job.last_step) as batches:
         waiting_since = time.perf_counter()
         for batch in batches:
             clock = PhaseClock(data_wait_seconds=time.perf_counter() - waiting_since)
-            on_device = batch.to(context.device)
-            record, logits = train_step(worker, on_device, clock)
+            before = record
+            on_device = batch.to(worker.context.device)
+            record, logits = train_step(worker, on_device, clock, stop=reporter.stop_asked())
             reporter.add(on_device, record, logits)
             step = batch.step + 1
-            if _due(step, config.training.log_interval_steps):
+            if _due(step, training.log_interval_steps):
                 reporter.report(step)
-            if _due(step, config.training.evaluation_interval_steps) and step < job.last_step:
+            if _due(step, training.evaluation_interval_steps) and step < job.last_step:
                 reporter.evaluated(step, evaluate(worker, job.eval))
                 reporter.restart_clock()
-            if _due(step, config.training.checkpoint_interval_steps) and step < job.last_step:
+            if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
                 _save(worker, reporter, job, step)
                 reporter.restart_clock()
+            # Every worker sees the same votes at the same step. Those of the step before, which
+            # a device has done by now: nobody waits for this one.
+            if before is not None and bool(before.stop_votes > 0):
+                break
             waiting_since = time.perf_counter()
     reporter.report(step)
-    reporter.evaluated(step, evaluate(worker, job.eval))
-    _save(worker, reporter, job, step)
+    return step
 
 
-def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[StepRecord, Tensor]:
+def train_step(
+    worker: Worker, batch: ClickBatch, clock: PhaseClock, *, stop: bool = False
+) -> tuple[StepRecord, Tensor]:
     """One batch, from its rows to the updates it makes; returns what to remember and the logits.
 
-    Every worker calls it with its part of the same global batch.
+    Every worker calls it with its part of the same global batch, and says whether it was asked to
+    stop.
     """
     training = worker.config.training
     # How many labels of each task the global batch has: a loss is the mean over all of them.
-    label_counts, row_counts = _count(batch)  # [T], [2]
+    label_counts, row_counts, stop_votes = _count(batch, stop)  # [T], [1 + R], [1]
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation to logits to losses. The graph is cut at the
@@ -129,12 +147,12 @@ def train_step(worker: Worker, batch: ClickBatch, clock: PhaseClock) -> tuple[St
     if worker.tables is not None and lookup is not None and update.tables is not None:
         worker.tables.update(lookup, [torch.where(skip, 0.0, g) for g in update.tables])
     clock.lap("optimizer")
-    record = _record(back, losses, update, before, skip, row_counts)
+    record = _record(back, losses, update, before, skip, row_counts, stop_votes)
     return record, tape.logits.detach()
 
 
 def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
-    """AUC, log-loss, positives and labelled rows of each task over a whole log.
+    """AUC, log-loss, calibration and label counts of each task over a whole log.
 
     Its forward is collective, too: every worker makes the same padded steps.
     """
@@ -153,7 +171,11 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
             sums.update(logits, batch.labels, batch.label_mask)
     auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
     summary = summarise_binary(all_reduce_sum(sums.state()))
-    columns = {"auc": auc, "log_loss": summary.log_loss.tolist()} | {
+    columns = {
+        "auc": auc,
+        "log_loss": summary.log_loss.tolist(),
+        "calibration": summary.calibration.tolist(),
+    } | {
         name: [int(count) for count in getattr(summary, name).tolist()]
         for name in ("positives", "rows", "not_finite")
     }
@@ -163,12 +185,14 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
     }
 
 
-def _count(batch: ClickBatch) -> tuple[Tensor, Tensor]:
-    """Over the global batch: [T] labelled rows, and [2] rows and rejected rows."""
+def _count(batch: ClickBatch, stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Over all workers: [T] labelled rows, [1 + R] rows and rejected rows, [1] votes to stop."""
     labelled = batch.label_mask.sum(dim=0, dtype=batch.counts.dtype)
+    vote = batch.counts.new_full((1,), float(stop))
     # float32 counts are exact up to 2^24 rows of a batch.
-    counts = all_reduce_sum(torch.cat([labelled, batch.counts]))
-    return counts[:-2], counts[-2:]
+    counts = all_reduce_sum(torch.cat([labelled, batch.counts, vote]))
+    labels, rows, votes = torch.split(counts, [len(labelled), len(batch.counts), 1])
+    return labels, rows, votes
 
 
 def _measured(worker: Worker, update: SharedUpdate, step: int) -> bool:
@@ -189,6 +213,7 @@ def _record(
     before: Tensor | None,
     skip: Tensor,
     row_counts: Tensor,
+    stop_votes: Tensor,
 ) -> StepRecord:
     worker = back.worker
     dense = back.sums.bytes if worker.context.world_size > 1 else 0
@@ -205,6 +230,7 @@ def _record(
         update_norm=update.norm,
         applied=applied,
         rows=row_counts,
+        stop_votes=stop_votes,
         seconds=back.clock.seconds,
         bytes_sent=dict.fromkeys(BYTE_KINDS, 0) | tables | {"dense_gradients": dense},
     )
@@ -251,15 +277,23 @@ def _restore(worker: Worker, reporter: Reporter, job: TrainJob) -> int:
             f"{job.last_step} that training.epochs and training.max_steps now ask for; raise "
             "them, or start anew with --fresh"
         )
-    reporter.load(tensors["reporter"], facts.totals, facts.evaluation, facts.window_steps)
+    reporter.load(
+        tensors["reporter"],
+        facts.totals,
+        facts.evaluation,
+        facts.window_steps,
+        facts.saved_at,
+    )
     return facts.step
 
 
 def _save(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
     reporter.report(step)
     reporter.flush()
+    reporter.totals.checkpoints += 1
     facts = checkpoint.Facts(
         step=step,
+        saved_at=time.time(),
         config=job.config,
         data_digest=job.train.digest,
         sharding_plan=worker.tables.plan if worker.tables is not None else {},
@@ -281,4 +315,5 @@ def _save(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
         "parameters": parameters,
         "sharding": facts.sharding_plan,
     }
-    checkpoint.save(tensors, facts, metrics | {"totals": reporter.totals.to_json()})
+    saved = checkpoint.save(tensors, facts, metrics | {"totals": reporter.totals.to_json()})
+    reporter.checkpointed(saved)

@@ -12,6 +12,7 @@ from torchrec import KeyedJaggedTensor
 from pipelines.benchmarks.torchjd_step import torchjd_step
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.record import PhaseClock
@@ -101,7 +102,7 @@ def random_batch(batch_size: int) -> ClickBatch:
         dense=torch.zeros(batch_size, 0),
         labels=labels,
         label_mask=torch.ones(batch_size, len(TASKS), dtype=torch.bool),
-        counts=torch.tensor([batch_size, 0.0]),
+        counts=torch.tensor([batch_size] + [0.0] * len(REJECT_REASONS)),
         rows=batch_size,
         nulls=torch.zeros(FEATURES + len(TASKS), dtype=torch.long).numpy(),
     )

@@ -5,12 +5,23 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.method import Method
 from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
 from recsys_mtl.config.sharding import TableSharding
+
+
+def _port_or_range(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+        return value
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", value) if isinstance(value, str) else None
+    if found is None or not 0 < int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError(
+            f"{value!r} is no port from 0 to 65535 and no range of ports such as 9400-9420"
+        )
+    return value
 
 
 class Run(Section):
@@ -130,6 +141,9 @@ class Cluster(Section):
     """How often a run goes on from its last checkpoint after a worker or node is lost."""
     timeout_seconds: PositiveInt = 300
     """A collective operation that waits longer than this ends the attempt."""
+    grace_seconds: PositiveInt = 25
+    """After SIGTERM, time to take a checkpoint; less than the sender waits before it kills: 30 in
+    Kubernetes unless said otherwise, 3 for `ray job stop` (RAY_JOB_STOP_WAIT_TIME_S)."""
 
 
 class Metrics(Section):
@@ -137,8 +151,25 @@ class Metrics(Section):
 
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Port of the endpoint; 0 takes a free one. The URL is printed."""
+    port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
+    """Of the endpoint: 0 takes any free port, 9400-9420 the first free one of these. The URL is
+    printed. Ray's workers use 10002 to 19999."""
+    bearer_token_file: str | None = None
+    """File on the driver's machine with the token that a scraper must send; null asks for none."""
+    discovery_folder: str | None = None
+    """Folder on the driver's machine where `<run.name>.json` names the endpoint while the run
+    goes on, for Prometheus's file_sd_configs."""
+    linger_seconds: Annotated[int, Field(ge=0)] = 90
+    """After the end the endpoint stays until it was scraped twice more, at most so long; not at
+    all where nobody has scraped it and there is no discovery_folder."""
+
+    @property
+    def ports(self) -> list[int]:
+        """To be tried in this order."""
+        if isinstance(self.port, int):
+            return [self.port]
+        first, last = self.port.split("-")
+        return list(range(int(first), int(last) + 1))
 
 
 class RunConfig(Section):

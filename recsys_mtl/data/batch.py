@@ -1,6 +1,7 @@
 """Rows of a worker's lanes to one batch of tensors.
 
-B rows of the worker's batch, I id features, F dense features, T tasks, C columns read.
+B rows of the worker's batch, I id features, F dense features, T tasks, C columns read, R reasons to
+reject a row.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from recsys_mtl.config import Data
-from recsys_mtl.data.features import EncodedRows, Ragged
+from recsys_mtl.data.features import REJECT_REASONS, EncodedRows, Ragged
 from recsys_mtl.data.schema import columns_read
 
 
@@ -36,7 +37,8 @@ class ClickBatch:
     label_mask: Tensor
     """[B, T] bool, True where the label is known."""
     counts: Tensor
-    """[2] float32: rows that are no padding, rejected ones included; rows left out as unusable."""
+    """[1 + R] float32: rows that are no padding, rejected ones included; then the rejected rows by
+    reason, in the order of `REJECT_REASONS`."""
     rows: int
     """The first of them, on the host."""
     nulls: NDArray[np.int64]
@@ -75,7 +77,8 @@ def assemble(
         return torch.from_numpy(np.concatenate(blocks))
 
     rows = sum(len(p.rejected) for p in pieces)
-    rejected = sum(int(p.rejected.sum()) for p in pieces)
+    none_rejected = np.zeros(len(REJECT_REASONS), dtype=np.int64)
+    rejected = sum((p.rejected.sum(axis=0) for p in pieces), start=none_rejected)
     names = [name for name, _ in data.id_features()]
     no_nulls = np.zeros(len(columns_read(data)), dtype=np.int64)
     return ClickBatch(
@@ -84,7 +87,7 @@ def assemble(
         dense=stack("dense", len(data.dense_features()), np.float32),
         labels=stack("labels", len(data.labels), np.float32),
         label_mask=stack("label_mask", len(data.labels), np.bool_),
-        counts=torch.tensor([rows, rejected], dtype=torch.float32),
+        counts=torch.tensor([rows, *rejected.tolist()], dtype=torch.float32),
         rows=rows,
         nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
     )

@@ -1,6 +1,6 @@
 """Arrow columns to numpy: ids of table rows, dense numbers, labels and masks.
 
-n rows, I id features, F dense features, T tasks, C columns read.
+n rows, I id features, F dense features, T tasks, C columns read, R reasons to reject a row.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from recsys_mtl.config import Data, DenseFeature
 from recsys_mtl.data.schema import DataError, columns_read, is_list
 
+REJECT_REASONS = ("unreadable", "label")
+"""Why rows are left out with data.on_error `skip`: their row group cannot be read, or a label is
+neither 0, 1 nor null."""
 REJECTED = "__rejected__"
 """Column that the reader adds: True for rows of a row group that could not be read."""
 
@@ -83,7 +86,8 @@ class EncodedRows:
     nulls: NDArray[np.bool_]
     """[n, C] True where a column was null or not finite, or a list in it held a null."""
     rejected: NDArray[np.bool_]
-    """[n] True for a row that could not be used; all its labels are masked."""
+    """[n, R] True where a row is left out for that one of `REJECT_REASONS`, at most one a row; all
+    its labels are masked."""
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """Rows start to stop (exclusive)."""
@@ -104,7 +108,7 @@ def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
         DataError: a label that is neither 0, 1 nor null while data.on_error is `fail`.
     """
     columns = {name: table.column(name).combine_chunks() for name in columns_read(data)}
-    rejected = table.column(REJECTED).to_numpy()
+    unreadable = table.column(REJECTED).to_numpy()
     places = table_rows(data)
     ids = tuple(
         _encode_ids(columns[feature.column or name], places[name])
@@ -117,15 +121,18 @@ def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
     bad = known & (values != 0) & (values != 1)
     if bad.any() and data.on_error == "fail":
         raise DataError(_bad_label(values, bad, data, source))
-    rejected = rejected | bad.any(axis=1)
-    label_mask = known & ~rejected[:, None]
+    # An unreadable row is all nulls: it has no bad label.
+    reasons = {"unreadable": unreadable, "label": bad.any(axis=1)}
+    rejected = np.stack([reasons[reason] for reason in REJECT_REASONS], axis=1)
+    usable = ~rejected.any(axis=1, keepdims=True)
+    label_mask = known & usable
     nulls = np.stack([_holds_null(column) for column in columns.values()], axis=1)
     return EncodedRows(
         ids=ids,
         dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
         labels=np.where(label_mask, values, 0.0).astype(np.float32),
         label_mask=label_mask,
-        nulls=nulls & ~rejected[:, None],
+        nulls=nulls & usable,
         rejected=rejected,
     )
 

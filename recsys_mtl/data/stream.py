@@ -174,12 +174,12 @@ class _LaneReader:
         return encode(table, self._data, source)
 
     def _read(self, span: Span) -> pa.Table:
-        """The columns read of one span, and the column that marks unusable rows."""
+        """The columns read of one span, and the column that marks unreadable rows."""
         group, rows = self._groups[span.row_group], span.stop - span.start
         names = columns_read(self._data)
         try:
             table = self._read_patiently(group, names).slice(span.start, rows)
-            rejected = False
+            unreadable = False
         except (*UNREADABLE, DataError) as error:
             if _may_pass(error):
                 raise  # no fault of the data: the run restarts from its checkpoint
@@ -190,8 +190,8 @@ class _LaneReader:
                 raise DataError(f"{message}; {advice}") from None
             _log.warning("%s; its %d rows are left out", message, rows)
             table = pa.table({name: pa.nulls(rows) for name in names})
-            rejected = True
-        return table.append_column(REJECTED, pa.repeat(pa.scalar(rejected), rows))
+            unreadable = True
+        return table.append_column(REJECTED, pa.repeat(pa.scalar(unreadable), rows))
 
     def _read_patiently(self, group: RowGroup, names: list[str]) -> pa.Table:
         """Read again after a pause where the storage, and not the file, was at fault."""

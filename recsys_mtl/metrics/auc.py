@@ -7,7 +7,7 @@ the device before a result is asked for.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,67 +124,6 @@ def auc_from_histogram(state: Tensor) -> Tensor:
     alone = (occupied.sum(1, keepdim=True) == 1) & wins_by_cells.isfinite()
     wins = torch.where(alone, wins_by_cells, wins.view(folded)).flatten(1)
     return _auc(bins, wins)
-
-
-class WindowState(TypedDict):
-    """What `WindowAuc.save` returns and `WindowAuc.load` takes."""
-
-    windows: Tensor
-    steps: int
-
-
-class WindowAuc:
-    """The AUC of recent training steps: between one and two windows of them.
-
-    Two histograms rotate: steps are added to the current one, and when it holds a whole window it
-    becomes the previous one, whose counts are forgotten.
-
-    Args:
-        num_tasks: T.
-        window_steps: calls of `update` in a window, at least 1.
-        device: as in `AucHistogram`.
-    """
-
-    def __init__(self, num_tasks: int, window_steps: int, device: torch.device) -> None:
-        assert window_steps >= 1
-        self._window_steps = window_steps
-        self._steps = 0
-        self._current = AucHistogram(num_tasks, device)
-        self._previous = AucHistogram(num_tasks, device)
-
-    def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
-        """Add the batch of one step; the arguments are those of `AucHistogram.update`."""
-        self._current.update(logits, labels, mask)
-        self._steps += 1
-        # Not "==": a resumed run may have a shorter window than the one that saved its steps.
-        if self._steps >= self._window_steps:
-            self._current, self._previous = self._previous, self._current
-            self._current.reset()
-            self._steps = 0
-
-    def state(self) -> Tensor:
-        """The sum of both histograms, for `auc_from_histogram` and for reduction over workers."""
-        return self._current.state() + self._previous.state()
-
-    def save(self) -> WindowState:
-        """The state to resume from: both histograms, current first, and the current one's steps.
-
-        The `windows` of several workers may be summed: loaded by one worker, with zeros loaded by
-        the others, they give the same AUC after a reduction.
-        """
-        windows = torch.stack((self._current.state(), self._previous.state()))
-        return {"windows": windows, "steps": self._steps}
-
-    def load(self, state: WindowState) -> None:
-        """Go on from a state made by `save`.
-
-        Raises:
-            ValueError: it has another shape, as when it was made for other tasks.
-        """
-        current, previous = state["windows"].unbind(0)
-        self._current.load(current)
-        self._previous.load(previous)
-        self._steps = state["steps"]
 
 
 class BinarySums:

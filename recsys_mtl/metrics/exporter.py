@@ -1,146 +1,110 @@
-"""The run's Prometheus endpoint: one registry, one HTTP server, one snapshot at a time.
+"""The run's Prometheus endpoint, and the sign that asks workers to stop.
 
 Runs as an actor that the driver makes, so that it outlives restarts of the workers. Rank 0 sends
-it a `Snapshot` at every log interval and does not wait. Counters show the run's totals, which
-travel with its checkpoints: a step that is trained again after a restart is not counted twice.
+it a `Snapshot` at every log interval and does not wait; the driver tells it how the run ends.
+Counters show the run's totals, which travel with its checkpoints: a step that is trained again
+after a restart is not counted twice.
 """
 
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where the run stands; plain numbers, the same whoever looks."""
-
-    step: int
-    """Finished steps."""
-    last_step: int
-    """Steps at the end of the run."""
-    epochs: float
-    """Epochs at the end of the run."""
-    rows_per_second: float
-    """Over the last log interval."""
-    row: Mapping[str, Any]
-    """The trace's row of that step."""
-    totals: Mapping[str, Any]
-    """`Totals.to_json()`."""
-    evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Task to the numbers of the newest evaluation."""
+from recsys_mtl.metrics.families import RunView, families
+from recsys_mtl.metrics.page_server import serve_page
+from recsys_mtl.metrics.snapshot import RunFacts, Snapshot, State, Status
 
 
 class RunExporter:
-    """Serves a run's metrics over HTTP.
+    """Serves a run's metrics over HTTP."""
 
-    Args:
-        run: the run's name, a label of every series.
-        task_names: the tasks, as labels.
-    """
+    def __init__(self, facts: RunFacts) -> None:
+        self._view = RunView(facts)
+        self._attempts = 0
+        self._sharding: tuple[str, ...] | None = None
+        self._port: int | None = None
+        self._scrapes = 0
+        self._stop_asked = False
+        self._shown: dict[tuple[str, ...], float] = {}
+        self._page: bytes | None = None
+        self._lock = threading.Lock()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
-    def __init__(self, run: str, task_names: Sequence[str]) -> None:
-        self._run, self._tasks = run, tuple(task_names)
-        self._snapshot: Snapshot | None = None
-        self._sharding: list[str] | None = None
-        self._counters: dict[str, float] = {}
-        self._updated_at = time.time()
+    def serve(
+        self, bind_address: str, ports: Sequence[int], token: str | None, restarts: int = 0
+    ) -> int:
+        """Answer scrapes, and return the port; see `serve_page`.
 
-    def serve(self, bind_address: str, port: int) -> int:
-        """Answer scrapes at `bind_address`, and return the port; 0 takes a free one.
+        Args:
+            restarts: of the workers, known to the driver from an exporter that was lost.
 
         Raises:
-            OSError: the port is taken.
+            OSError: no port is free.
         """
-        registry = CollectorRegistry()
-        registry.register(self)
-        server, _ = start_http_server(port, addr=bind_address, registry=registry)
-        return int(server.server_port)
+        self._attempts = max(self._attempts, restarts + 1 if restarts else 0)
+        self._change(restarts=restarts)
+        self._port = serve_page(self.page, bind_address, ports, token)
+        return self._port
 
-    def begin(self, sharding: list[str]) -> None:
+    def begin(self, sharding: Sequence[str]) -> None:
         """An attempt begins, with its tables lying as these lines say."""
-        self._sharding = sharding
-
-    def sharding(self) -> list[str] | None:
-        """Lines that say where the newest attempt's tables lie; None before the first."""
-        return self._sharding
+        self._attempts, self._sharding = self._attempts + 1, tuple(sharding)
+        self._change(restarts=self._attempts - 1)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show `snapshot` from now on; what it has no evaluation for, keeps the one before."""
-        if self._snapshot is not None and not snapshot.evaluation:
-            known = self._snapshot.evaluation
-            snapshot = Snapshot(**{**vars(snapshot), "evaluation": known})
-        self._snapshot, self._updated_at = snapshot, time.time()
+        before = self._view.snapshot
+        if before is not None and not snapshot.evaluation:
+            snapshot = replace(snapshot, evaluation=before.evaluation)
+        self._change(snapshot=snapshot, updated_at=time.time())
 
-    def latest(self) -> Snapshot | None:
-        """The newest snapshot; None before the first."""
-        return self._snapshot
+    def end(self, state: State) -> None:
+        """The run has ended so."""
+        self._change(state=state, ended_at=time.time())
+
+    def ask_to_stop(self) -> None:
+        """Have the workers take a checkpoint and leave."""
+        self._stop_asked = True
+
+    def stop_asked(self) -> bool:
+        """Whether somebody did."""
+        return self._stop_asked
+
+    def status(self) -> Status:
+        """What the driver follows."""
+        return Status(
+            port=self._port,
+            snapshot=self._view.snapshot,
+            sharding=self._sharding,
+            restarts=self._view.restarts,
+            scrapes=self._scrapes,
+        )
+
+    def page(self) -> bytes:
+        """What a scrape gets, made anew only after something has changed."""
+        with self._lock:
+            self._scrapes += 1
+            if self._page is None:
+                self._page = generate_latest(self._registry)
+            return self._page
 
     def collect(self) -> Iterator[Metric]:
-        """The families of one scrape."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            return
-        yield from self._task_gauges(snapshot)
-        yield from self._counters_of(snapshot)
-        pairs = GaugeMetricFamily(
-            "recsys_mtl_gradient_cosine",
-            "Cosine of two tasks' gradients of the shared parameters.",
-            labels=["run", "task", "other_task"],
-        )
-        for a, b in combinations(self._tasks, 2):
-            pairs.add_metric([self._run, a, b], snapshot.row[f"cosine_{a}_{b}"])
-        yield pairs
-        for name, text, value in (
-            ("last_step", "Steps at the end of the run.", snapshot.last_step),
-            ("rows_per_second", "Over the last log interval.", snapshot.rows_per_second),
-            ("updated_timestamp_seconds", "When rank 0 last reported.", self._updated_at),
-        ):
-            gauge = GaugeMetricFamily(f"recsys_mtl_{name}", text, labels=["run"])
-            gauge.add_metric([self._run], value)
-            yield gauge
+        """The families of a page, for prometheus_client."""
+        return families(self._view, self._not_lower)
 
-    def _task_gauges(self, snapshot: Snapshot) -> Iterator[Metric]:
-        auc = GaugeMetricFamily(
-            "recsys_mtl_task_auc",
-            "Area under the ROC curve: recent training steps, or the whole evaluation set.",
-            labels=["run", "task", "split"],
-        )
-        for task in self._tasks:
-            auc.add_metric([self._run, task, "train_window"], snapshot.row[f"auc_window_{task}"])
-            if snapshot.evaluation:
-                auc.add_metric([self._run, task, "eval"], snapshot.evaluation[task]["auc"])
-        yield auc
-        for name, column, text in (
-            ("task_weight", "weight", "Weight w_i of the task's deconflicted gradient."),
-            ("task_loss", "loss", "Mean loss over the last global batch."),
-            ("task_contribution", "contribution", "R_i: how far the update serves the task."),
-            ("task_gradient_norm", "gradient_norm", "Norm of the task's shared gradient."),
-            ("task_share_kept", "share_kept", "Norm after deconfliction over norm before."),
-        ):
-            gauge = GaugeMetricFamily(f"recsys_mtl_{name}", text, labels=["run", "task"])
-            for task in self._tasks:
-                gauge.add_metric([self._run, task], snapshot.row[f"{column}_{task}"])
-            yield gauge
+    def describe(self) -> list[Metric]:
+        """Nothing: else prometheus_client would collect once to learn the names."""
+        return []
 
-    def _counters_of(self, snapshot: Snapshot) -> Iterator[Metric]:
-        totals = snapshot.totals
-        for name, text, value in (
-            ("steps", "Finished training steps.", snapshot.step),
-            ("rows", "Rows trained.", totals["rows"]),
-            ("rejected_rows", "Rows left out as unusable.", totals["rejected_rows"]),
-            ("null_values", "Nulls met in the columns read.", sum(totals["nulls"].values())),
-            ("conflicting_steps", "Steps with conflicting tasks.", totals["conflicting_steps"]),
-            ("min_norm_steps", "Steps that fell back to min-norm.", totals["min_norm_steps"]),
-            ("skipped_steps", "Steps skipped as not finite.", totals["skipped_steps"]),
-        ):
-            # After a restart the run stands at its last checkpoint for a while; a counter that
-            # went back would read as a reset of everything.
-            self._counters[name] = max(self._counters.get(name, 0), value)
-            counter = CounterMetricFamily(f"recsys_mtl_{name}", text, labels=["run"])
-            counter.add_metric([self._run], self._counters[name])
-            yield counter
+    def _change(self, **changes: object) -> None:
+        with self._lock:
+            self._view = replace(self._view, **changes)  # type: ignore[arg-type]
+            self._page = None
+
+    def _not_lower(self, key: tuple[str, ...], value: float) -> float:
+        self._shown[key] = max(self._shown.get(key, 0.0), value)
+        return self._shown[key]

@@ -1,10 +1,11 @@
 """What a step leaves behind: tensors on the device until the log interval, then plain numbers.
 
-T tasks.
+T tasks, R reasons to reject a row.
 """
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -13,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.gradients.methods import Decision
 
 PHASES = (
@@ -23,8 +25,26 @@ PHASES = (
     "deconflict",
     "optimizer",
 )
+PHASE_BUCKETS_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+"""Inclusive upper bounds of the buckets that a phase's steps are counted in."""
 BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")
 FLAGS = ("conflict", "used_min_norm", "skipped", "audited", "opposes")
+_REJECTED_ROWS = tuple(f"rejected_rows_{reason}" for reason in REJECT_REASONS)
 
 
 class PhaseClock:
@@ -61,7 +81,10 @@ class StepRecord:
     applied: Tensor
     """[T] `descent_cosines` of what the bottom really moved by; NaN where not measured."""
     rows: Tensor
-    """[2] rows of the global batch, rows rejected among them."""
+    """[1 + R] rows of the global batch, and the rows rejected among them by reason, in the order of
+    `REJECT_REASONS`."""
+    stop_votes: Tensor
+    """[1] workers that were asked to end training."""
     seconds: Mapping[str, float]
     """By phase, on this worker."""
     bytes_sent: Mapping[str, int]
@@ -89,7 +112,8 @@ def record_rows(
         epoch = (step - 1) // steps_per_epoch
         row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
         row |= dict(zip(_columns(task_names), values, strict=True))
-        row |= {name: int(row[name]) for name in ("rows", "rejected_rows")}
+        row |= {name: int(row[name]) for name in ("rows", *_REJECTED_ROWS)}
+        row["rejected_rows"] = sum(row[name] for name in _REJECTED_ROWS)
         row |= {name: bool(row[name]) for name in FLAGS}
         row |= {f"auc_window_{task}": float("nan") for task in task_names}
         rows.append(row | {f"seconds_{p}": s for p, s in record.seconds.items()})
@@ -100,7 +124,7 @@ def _columns(task_names: Sequence[str]) -> list[str]:
     per_task = ("loss", "weight", "contribution", "gradient_norm", "share_kept", "applied_cosine")
     return [
         "rows",
-        "rejected_rows",
+        *_REJECTED_ROWS,
         *FLAGS,
         "update_norm",
         *(f"{name}_{task}" for name in per_task for task in task_names),
@@ -132,19 +156,30 @@ def _numbers(record: StepRecord, num_tasks: int) -> Tensor:
     )
 
 
+def _no_phase_counts() -> dict[str, list[int]]:
+    return {phase: [0] * (len(PHASE_BUCKETS_SECONDS) + 1) for phase in PHASES}
+
+
 @dataclass
 class Totals:
     """Counts over the whole run, every step once: they travel with the checkpoint."""
 
     rows: int = 0
-    rejected_rows: int = 0
+    rejected_rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECT_REASONS, 0))
+    """By reason, each of `REJECT_REASONS`."""
     conflicting_steps: int = 0
     min_norm_steps: int = 0
     skipped_steps: int = 0
     compared_steps: int = 0
     audited_steps: int = 0
     opposing_steps: int = 0
+    checkpoints: int = 0
     seconds: float = 0.0
+    phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """By phase, on this worker."""
+    phase_counts: dict[str, list[int]] = field(default_factory=_no_phase_counts)
+    """By phase, the steps of each of `PHASE_BUCKETS_SECONDS` and of what lies above the last. Each
+    step is counted in one bucket alone, not in the wider ones too."""
     bytes_sent: dict[str, int] = field(default_factory=dict)
     weight_sums: dict[str, float] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
@@ -156,7 +191,8 @@ class Totals:
         self.seconds += seconds
         for row in rows:
             self.rows += row["rows"]
-            self.rejected_rows += row["rejected_rows"]
+            for reason in REJECT_REASONS:
+                self.rejected_rows[reason] += row[f"rejected_rows_{reason}"]
             self.conflicting_steps += row["conflict"]
             self.min_norm_steps += row["used_min_norm"]
             self.skipped_steps += row["skipped"]
@@ -166,6 +202,11 @@ class Totals:
             for task in task_names:
                 so_far = self.weight_sums.get(task, 0.0)
                 self.weight_sums[task] = so_far + row[f"weight_{task}"]
+            for phase in PHASES:
+                phase_seconds = row[f"seconds_{phase}"]
+                self.phase_seconds[phase] += phase_seconds
+                bucket = bisect_left(PHASE_BUCKETS_SECONDS, phase_seconds)
+                self.phase_counts[phase][bucket] += 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, for `from_json`."""

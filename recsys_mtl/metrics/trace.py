@@ -17,7 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-INTEGER_COLUMNS = frozenset({"step", "attempt", "epoch", "rows", "rejected_rows"})
+from recsys_mtl.data.features import REJECT_REASONS
+
+INTEGER_COLUMNS = frozenset({"step", "attempt", "epoch", "rows", "rejected_rows"}) | {
+    f"rejected_rows_{reason}" for reason in REJECT_REASONS
+}
 FLAG_COLUMNS = frozenset({"conflict", "used_min_norm", "skipped", "audited", "opposes"})
 
 # Names that do not match, such as those of parts still being written, are not read.
@@ -54,8 +58,8 @@ class TraceWriter:
 
         Args:
             records: flat, one a step in ascending order, of Python numbers. The first record of
-                the attempt sets the columns: `step`, `attempt`, `epoch` and `rows` are int64, the
-                flags (`FLAG_COLUMNS`) are bool, all others float64.
+                the attempt sets the columns: `INTEGER_COLUMNS` are int64, `FLAG_COLUMNS` bool,
+                all others float64.
 
         Raises:
             ValueError: a required column is missing, the columns differ from the first record's,

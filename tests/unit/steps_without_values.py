@@ -27,6 +27,7 @@ from torchrec import KeyedJaggedTensor
 from recsys_mtl import shared_update as shared_update_module
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
@@ -173,7 +174,7 @@ def batch_on(device: torch.device, step: int) -> ClickBatch:
         dense=torch.empty(BATCH, 0, device=device),
         labels=torch.empty(BATCH, TASKS, device=device),
         label_mask=torch.empty(BATCH, TASKS, dtype=torch.bool, device=device),
-        counts=torch.empty(2, device=device),
+        counts=torch.empty(1 + len(REJECT_REASONS), device=device),
         rows=BATCH,
         nulls=np.zeros(5, dtype=np.int64),
     )

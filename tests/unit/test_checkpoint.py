@@ -17,6 +17,7 @@ PLAN = {"item_table": [{"kind": "table_wise", "rank": 1}]}
 def saved_by(folder: Path, config: RunConfig, plan: object) -> ray.train.Checkpoint:
     facts = {
         "step": 3,
+        "saved_at": 0.0,
         "config": config.model_dump(mode="json"),
         "data_digest": "abc",
         "sharding_plan": plan,

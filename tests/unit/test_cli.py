@@ -11,6 +11,7 @@ import pytest
 
 from recsys_mtl import cli, launch
 from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.preemption import PreemptionError
 from tests.unit.data.click_logs import clicks, write_groups, write_log
 from tests.unit.run_files import write_run
 
@@ -39,8 +40,9 @@ def run_yaml(tmp_path: Path) -> Path:
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """The one message of a command that ends with status 2."""
+    text = ["--log-format", "text"] if arguments[0] == "train" else []
     with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
+        cli.main([*map(str, arguments), *text])
     assert ended.value.code == 2
     printed = capsys.readouterr()
     message = printed.err
@@ -207,9 +209,10 @@ def test_a_corrupt_file_is_refused_with_its_name(
             130,
             "recsys-mtl: interrupted; the same command goes on from the last checkpoint\n",
         ),
+        (PreemptionError("ended by SIGTERM"), 143, "recsys-mtl: ended by SIGTERM\n"),
         (None, 0, ""),
     ],
-    ids=["failed training", "user's mistake", "interrupted", "done"],
+    ids=["failed training", "user's mistake", "interrupted", "pre-empted", "done"],
 )
 @pytest.mark.parametrize("fresh", [True, False])
 def test_train_ends_with_the_documented_status_and_one_message(
@@ -229,11 +232,24 @@ def test_train_ends_with_the_documented_status_and_one_message(
             raise error
 
     monkeypatch.setattr(launch, "launch", record_launch)
+    flags = ["--fresh"] if fresh else []
     with pytest.raises(SystemExit) as ended:
-        cli.main(["train", str(run_yaml), *(["--fresh"] if fresh else [])])
+        cli.main(["train", str(run_yaml), "--log-format", "text", *flags])
     assert ended.value.code == status
     assert capsys.readouterr().err == says
     assert launched == [("demo", fresh)]
+
+
+def test_an_error_is_one_json_object_where_the_output_is_no_terminal(
+    run_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", str(run_yaml), "--set", "cluster.num_workers=5"])
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["event"], printed.out) == ("error", "refused", "")
+    assert "cluster.num_workers is 5" in told["message"]
 
 
 def test_help_names_the_commands_and_succeeds() -> None:

@@ -1,13 +1,16 @@
 """What a person reads while a run goes on and when it has ended."""
 
 import copy
+import json
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from recsys_mtl.metrics.exporter import Snapshot
+from recsys_mtl.events import choose_format
+from recsys_mtl.metrics.snapshot import Status
 from recsys_mtl.progress import ProgressLine, progress_line, show_result
 from tests.unit.metrics.snapshots import TASKS, snapshot
 
@@ -36,6 +39,13 @@ RESULT: dict[str, Any] = {
         },
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def _sentences() -> Iterator[None]:
+    choose_format("text")
+    yield
+    choose_format("auto")
 
 
 def shown(capsys: pytest.CaptureFixture[str], result: dict[str, Any]) -> list[str]:
@@ -97,14 +107,27 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
     monkeypatch.setattr("recsys_mtl.progress._SECONDS_BETWEEN_LINES", 0.0)
     asked: list[None] = []
 
-    def latest() -> Snapshot | None:
+    def status() -> Status | None:
         asked.append(None)
-        return None if len(asked) == 1 else snapshot()
+        if len(asked) == 1:
+            return None
+        return Status(
+            port=1, snapshot=snapshot(), sharding=("worker 0: 1 shard(s)",), restarts=0, scrapes=0
+        )
 
-    with ProgressLine(latest, lambda: ["worker 0: 1 shard(s)"], TASKS):
+    with ProgressLine(status, TASKS):
         deadline = time.monotonic() + 10
         while len(asked) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
     printed = capsys.readouterr().out
     assert printed.count("step 20/100") == printed.count("worker 0: 1 shard(s)") == 1
     assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_result_is_one_json_object_where_programs_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    choose_format("json")
+    told, note = map(json.loads, shown(capsys, RESULT))
+    assert "no AUC on data.eval" in note["message"]
+    assert (told["event"], told["url"], told["result"]) == ("result", "/runs/demo", RESULT)

@@ -14,9 +14,17 @@ from tests.unit.data.click_logs import click_data, clicks, fresh_generator
 DATA = click_data()
 
 
-def encoded(first_row: int, num_rows: int, *, rejected: bool = False) -> EncodedRows:
-    table = clicks(first_row, num_rows)
-    return encode(table.append_column(REJECTED, pa.repeat(rejected, num_rows)), DATA, "log.parquet")
+def encoded(first_row: int, num_rows: int, *, unreadable: bool = False) -> EncodedRows:
+    marks = pa.repeat(unreadable, num_rows)
+    return encode(clicks(first_row, num_rows).append_column(REJECTED, marks), DATA, "log.parquet")
+
+
+def with_bad_label(first_row: int, num_rows: int) -> EncodedRows:
+    """All rows have one."""
+    table = clicks(first_row, num_rows).drop_columns("buy")
+    table = table.append_column("buy", pa.repeat(7, num_rows))
+    table = table.append_column(REJECTED, pa.repeat(False, num_rows))
+    return encode(table, click_data(on_error="skip"), "log.parquet")
 
 
 def bags(batch: ClickBatch, feature: str) -> list[list[int]]:
@@ -62,17 +70,24 @@ def test_a_batch_of_padding_alone_has_the_same_shapes() -> None:
     assert bags(batch, "row") == bags(batch, "words") == [[], [], [], []]
     assert batch.dense.shape == batch.labels.shape == (4, 1)
     assert not batch.label_mask.any()
-    assert batch.counts.tolist() == [0, 0]
+    assert batch.counts.tolist() == [0, 0, 0]
     assert batch.nulls.tolist() == [0, 0, 0, 0]
 
 
 def test_rejected_rows_and_nulls_are_counted_over_all_pieces() -> None:
     table = clicks(0, 2).drop_columns("price").append_column("price", pa.array([None, 1.0]))
     with_null = encode(table.append_column(REJECTED, pa.repeat(False, 2)), DATA, "log.parquet")
-    batch = assemble(0, [[with_null, encoded(5, 1, rejected=True)], [with_null]], 3, DATA)
-    assert batch.counts.tolist() == [5, 1]
+    lanes = [
+        [with_null, encoded(5, 1, unreadable=True), encoded(6, 1, unreadable=True)],
+        [with_null, with_bad_label(9, 1)],
+    ]
+    batch = assemble(0, lanes, 4, DATA)
+    assert batch.counts.dtype == torch.float32
+    assert batch.counts.tolist() == [7, 2, 1]  # rows, unreadable, bad label
+    assert batch.rows == 7
     assert batch.nulls.tolist() == [0, 0, 2, 0]  # row, words, price, buy
-    assert batch.label_mask[:, 0].tolist() == [True, True, False, True, True, False]
+    known = [True, True, False, False, True, True, False, False]
+    assert batch.label_mask[:, 0].tolist() == known
 
 
 @pytest.mark.parametrize("kind", ["id", "dense"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recsys_mtl.config import Data
 from recsys_mtl.data.features import (
+    REJECT_REASONS,
     REJECTED,
     EncodedRows,
     TableRows,
@@ -53,6 +54,14 @@ def dense_inputs(column: pa.Array, **settings: Any) -> list[float]:
 def labels(column: pa.Array, *, on_error: str = "fail") -> EncodedRows:
     data = click_data(features={"x": id_feature()}, on_error=on_error)
     return encode_columns(data, x=pa.array([0] * len(column)), buy=column)
+
+
+def reasons(encoded: EncodedRows) -> list[str]:
+    """For each row why it was rejected; empty for one that was not."""
+    return [
+        " ".join(name for name, hit in zip(REJECT_REASONS, row, strict=True) if hit)
+        for row in encoded.rejected
+    ]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +206,7 @@ def test_skip_leaves_the_row_of_another_label_out_of_every_task(value: float) ->
     found = encode_columns(
         data, x=pa.array([1, None, 3]), buy=pa.array([1, value, 0]), cart=pa.array([1, 1, None])
     )
-    assert found.rejected.tolist() == [False, True, False]
+    assert reasons(found) == ["", "label", ""]
     assert found.label_mask.tolist() == [[True, True], [False, False], [True, False]]
     assert found.labels.tolist() == [[1, 1], [0, 0], [0, 0]]
     # Columns x, buy, cart; the rejected row's null is not counted.
@@ -214,7 +223,7 @@ def test_rows_marked_as_unusable_are_rejected_and_masked() -> None:
         {"x": pa.array([1, None]), "buy": pa.array([1, None]), REJECTED: pa.array([False, True])}
     )
     found = encode(table, data, "log.parquet")
-    assert found.rejected.tolist() == [False, True]
+    assert reasons(found) == ["", "unreadable"]
     assert found.label_mask.tolist() == [[True], [False]]
     assert not found.nulls.any()
 
@@ -239,14 +248,14 @@ def test_nulls_are_counted_by_row_and_column() -> None:
 
 
 def test_slices_are_the_rows_they_name() -> None:
-    data = click_data()
+    data = click_data(on_error="skip")
     count = 6
     whole = encode_columns(
         data,
         row=pa.array(range(count)),
         words=pa.array([["w"] * (i % 3) for i in range(count)]),
         price=pa.array([None, *map(float, range(1, count))]),
-        buy=pa.array([0, 1, None, 1, 0, 1]),
+        buy=pa.array([0, 1, None, 1, 7, 1]),
     )
     part = whole.slice(2, 5)
     assert part.ids[0].values.tolist() == [2, 3, 4]
@@ -254,8 +263,9 @@ def test_slices_are_the_rows_they_name() -> None:
     assert len(part.ids[1].values) == 3
     assert part.dense[:, 0].tolist() == [2, 3, 4]
     assert part.labels[:, 0].tolist() == [0, 1, 0]
-    assert part.label_mask[:, 0].tolist() == [False, True, True]
-    assert len(part.rejected) == len(part.nulls) == 3
+    assert part.label_mask[:, 0].tolist() == [False, True, False]
+    assert reasons(part) == ["", "", "label"]
+    assert len(part.nulls) == 3
     assert whole.slice(0, 1).nulls.any()
     assert not whole.slice(3, 6).nulls.any()
 

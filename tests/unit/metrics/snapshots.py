@@ -9,8 +9,8 @@ from recsys_mtl.config import GradOPS
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.methods import Decision, decide
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.metrics.exporter import Snapshot
 from recsys_mtl.metrics.record import BYTE_KINDS, PHASES, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.snapshot import Snapshot
 
 # T tasks, P shared parameters
 
@@ -24,11 +24,14 @@ def record(
     gradients: Tensor = CONFLICT,
     *,
     decision: Decision | None = None,
-    rows: tuple[int, int] = (64, 2),
+    rows: tuple[int, int, int] = (64, 2, 1),
     skipped: bool = False,
     opposes: bool | None = None,
 ) -> StepRecord:
-    """A step with losses 0.1, 0.2, 0.3, and gradients [T, P] or another decision than theirs."""
+    """A step with losses 0.1, 0.2, 0.3, and gradients [T, P] or another decision than theirs.
+
+    `rows` are those of the batch, the unreadable ones and those with a bad label.
+    """
     return StepRecord(
         losses=torch.tensor([0.1, 0.2, 0.3]),
         decision=decision or decide(GRADOPS, gram_matrix(gradients), operations_of("torch")),
@@ -37,6 +40,7 @@ def record(
         update_norm=torch.tensor(1.5, dtype=torch.float64),
         applied=torch.linspace(0.5, 1.0, len(gradients), dtype=torch.float64),
         rows=torch.tensor(rows),
+        stop_votes=torch.zeros(1),
         bytes_sent=dict.fromkeys(BYTE_KINDS, 8),
         seconds={phase: 0.25 * place for place, phase in enumerate(PHASES)},
     )

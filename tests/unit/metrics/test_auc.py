@@ -14,7 +14,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from recsys_mtl.metrics.auc import (
     AucHistogram,
     BinarySums,
-    WindowAuc,
     auc_from_histogram,
     summarise_binary,
 )
@@ -170,56 +169,6 @@ def test_a_state_made_for_other_tasks_is_refused(sums: type[AucHistogram | Binar
         sums(3, CPU).load(sums(1, CPU).state())
 
 
-def window_of_steps(window: WindowAuc) -> int:
-    """The number of one-row steps that the window covers."""
-    return int(window.state()[0, :, 0, :, 0].sum())
-
-
-def add_one_row(window: WindowAuc) -> None:
-    window.update(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1).bool())
-
-
-def test_window_covers_between_one_and_two_windows_of_the_latest_steps() -> None:
-    window = WindowAuc(1, window_steps=3, device=CPU)
-    covered = []
-    for _ in range(10):
-        add_one_row(window)
-        covered.append(window_of_steps(window))
-    assert covered == [1, 2, 3, 4, 5, 3, 4, 5, 3, 4]
-
-
-def test_window_forgets_what_the_model_did_long_ago() -> None:
-    window = WindowAuc(1, window_steps=2, device=CPU)
-    labels, mask = torch.tensor([[0], [1]]), torch.ones(2, 1).bool()
-    for _ in range(4):
-        window.update(torch.tensor([[1.0], [-1.0]]), labels, mask)
-    assert auc_from_histogram(window.state()).item() == 0.0
-    for _ in range(4):
-        window.update(torch.tensor([[-1.0], [1.0]]), labels, mask)
-    assert auc_from_histogram(window.state()).item() == 1.0
-
-
-def test_a_resumed_window_repeats_an_undisturbed_one() -> None:
-    undisturbed, resumed = WindowAuc(1, 3, CPU), WindowAuc(1, 3, CPU)
-    for _ in range(5):
-        add_one_row(undisturbed)
-    resumed.load(undisturbed.save())
-    for _ in range(4):
-        add_one_row(undisturbed)
-        add_one_row(resumed)
-        assert torch.equal(resumed.state(), undisturbed.state())
-
-
-def test_a_window_resumed_with_fewer_steps_still_rotates() -> None:
-    long, short = WindowAuc(1, 100, CPU), WindowAuc(1, 2, CPU)
-    for _ in range(50):
-        add_one_row(long)
-    short.load(long.save())
-    for _ in range(4):
-        add_one_row(short)
-    assert window_of_steps(short) == 3  # the steps since the first rotation
-
-
 def test_log_loss_and_calibration_agree_with_scikit_learn_over_merged_halves() -> None:
     rng = fresh_generator()
     logits = torch.from_numpy(rng.normal(-2.0, 2.0, (5_000, 2)))
@@ -265,9 +214,9 @@ def test_updates_on_a_gpu_never_wait_for_it() -> None:
         device = torch.device("cuda")
         logits = torch.zeros(8, 3, device=device, requires_grad=True)
         labels, mask = torch.zeros(8, 3, device=device), torch.ones(8, 3, device=device).bool()
-        window, sums = WindowAuc(3, 2, device), BinarySums(3, device)
-        for _ in range(5):
-            window.update(logits, labels, mask)
+        histogram, sums = AucHistogram(3, device), BinarySums(3, device)
+        for _ in range(2):
+            histogram.update(logits, labels, mask)
             sums.update(logits, labels, mask)
-        assert auc_from_histogram(window.state()).shape == (3,)
+        assert auc_from_histogram(histogram.state()).shape == (3,)
         assert summarise_binary(sums.state()).log_loss.device.type == "cuda"

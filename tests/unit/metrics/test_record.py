@@ -2,13 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from recsys_mtl.gradients.methods import without_products
-from recsys_mtl.metrics.record import PHASES, PhaseClock, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.record import (
+    PHASE_BUCKETS_SECONDS,
+    PHASES,
+    PhaseClock,
+    StepRecord,
+    Totals,
+    record_rows,
+)
+from recsys_mtl.metrics.trace import INTEGER_COLUMNS
 from tests.unit.metrics.snapshots import CONFLICT, TASKS, record
 
 
@@ -24,7 +33,8 @@ def of_tasks(row: dict[str, Any], column: str) -> list[float]:
 
 def test_a_row_holds_what_a_person_computes_from_the_gradients() -> None:
     (row,) = rows_of(record(), last_step=1)
-    assert (row["rows"], row["rejected_rows"], row["attempt"]) == (64, 2, 2)
+    assert (row["rows"], row["rejected_rows"], row["attempt"]) == (64, 3, 2)
+    assert (row["rejected_rows_unreadable"], row["rejected_rows_label"]) == (2, 1)
     assert (row["conflict"], row["used_min_norm"], row["skipped"]) == (True, False, False)
     assert row["update_norm"] == 1.5
     assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
@@ -67,7 +77,7 @@ def test_steps_count_up_to_the_last_and_epochs_turn_after_their_last_step() -> N
 
 
 def test_every_record_keeps_its_own_numbers() -> None:
-    rows = rows_of(record(rows=(64, 0)), record(2 * CONFLICT, rows=(32, 5)), last_step=2)
+    rows = rows_of(record(rows=(64, 0, 0)), record(2 * CONFLICT, rows=(32, 5, 0)), last_step=2)
     assert [(row["rows"], row["rejected_rows"]) for row in rows] == [(64, 0), (32, 5)]
     assert [row["gradient_norm_purchase"] for row in rows] == pytest.approx([5.0, 10.0])
 
@@ -81,6 +91,14 @@ def test_a_step_without_products_has_its_weights_and_no_numbers_of_single_gradie
         assert all(math.isnan(value) for value in of_tasks(row, column)), column
     assert all(math.isnan(row[column]) for column in row if column.startswith("cosine_"))
     assert row.keys() == rows_of(record(), last_step=1)[0].keys()
+
+
+def test_counts_of_rows_are_integers_in_the_trace() -> None:
+    (row,) = rows_of(record(), last_step=1)
+    counts = {name for name in row if name == "rows" or name.startswith("rejected_rows")}
+    assert len(counts) == 4
+    assert {type(row[name]) for name in counts} == {int}
+    assert counts <= INTEGER_COLUMNS
 
 
 def test_opposition_is_told_apart_from_not_having_looked() -> None:
@@ -97,9 +115,9 @@ def test_opposition_is_told_apart_from_not_having_looked() -> None:
 
 def test_totals_count_every_step_once_however_they_arrive() -> None:
     rows = rows_of(
-        record(rows=(64, 1)),
-        record(torch.eye(3), rows=(64, 0), skipped=True),
-        record(rows=(10, 3)),
+        record(rows=(64, 1, 0)),
+        record(torch.eye(3), rows=(64, 0, 2), skipped=True),
+        record(rows=(10, 3, 0)),
         last_step=3,
     )
     at_once, in_parts = Totals(), Totals()
@@ -107,15 +125,43 @@ def test_totals_count_every_step_once_however_they_arrive() -> None:
     in_parts.add(rows[:1], TASKS, seconds=0.5)
     in_parts.add(rows[1:], TASKS, seconds=1.0)
     assert at_once == in_parts
-    assert (at_once.rows, at_once.rejected_rows) == (138, 4)
+    assert at_once.rows == 138
+    assert at_once.rejected_rows == {"unreadable": 4, "label": 2}
     assert (at_once.conflicting_steps, at_once.skipped_steps, at_once.min_norm_steps) == (2, 1, 0)
     assert at_once.weight_sums == pytest.approx(dict.fromkeys(TASKS, 3.0))
     assert at_once.seconds == 1.5
 
 
+def test_steps_are_counted_in_the_bucket_that_holds_their_seconds_by_phase() -> None:
+    first, second, last = PHASE_BUCKETS_SECONDS[0], PHASE_BUCKETS_SECONDS[1], 30.0
+    assert last == PHASE_BUCKETS_SECONDS[-1]
+    forward = [0.0, first, math.nextafter(first, 1.0), second, last, math.nextafter(last, 31.0)]
+    idle = dict.fromkeys(PHASES, 0.0)
+    steps = [replace(record(), seconds=idle | {"forward": seconds}) for seconds in forward]
+    totals = Totals()
+    totals.add(rows_of(*steps, last_step=6), TASKS, seconds=61.0)
+    between = [0] * (len(PHASE_BUCKETS_SECONDS) - 3)
+    assert totals.phase_counts["forward"] == [2, 2, *between, 1, 1]
+    assert totals.phase_counts["optimizer"] == [6, 0, *between, 0, 0]
+    assert totals.phase_seconds["forward"] == pytest.approx(sum(forward))
+    assert totals.phase_seconds["optimizer"] == 0.0
+
+
+def test_totals_of_no_step_name_every_reason_and_phase() -> None:
+    totals = Totals().to_json()
+    assert totals["rejected_rows"] == {"unreadable": 0, "label": 0}
+    empty = [0] * (len(PHASE_BUCKETS_SECONDS) + 1)
+    assert totals["phase_counts"] == dict.fromkeys(PHASES, empty)
+    assert totals["phase_seconds"] == dict.fromkeys(PHASES, 0.0)
+
+
+def test_buckets_ascend() -> None:
+    assert list(PHASE_BUCKETS_SECONDS) == sorted(set(PHASE_BUCKETS_SECONDS))
+
+
 def test_totals_go_on_after_a_round_trip_through_json() -> None:
     rows = rows_of(*[record() for _ in range(4)], last_step=4)
-    undisturbed, restored = Totals(nulls={"price": 3}), Totals(nulls={"price": 3})
+    undisturbed, restored = (Totals(checkpoints=2, nulls={"price": 3}) for _ in range(2))
     undisturbed.add(rows, TASKS, seconds=4.0)
     restored.add(rows[:2], TASKS, seconds=3.0)
     restored = Totals.from_json(json.loads(json.dumps(restored.to_json())))

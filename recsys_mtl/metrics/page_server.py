@@ -1,0 +1,111 @@
+"""A page of text over HTTP, with a token if asked for.
+
+prometheus_client's own server knows no tokens, makes the page anew for every scrape and waits for
+a slow client as long as that likes.
+"""
+
+import hmac
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+_MOST_CLIENTS = 32
+_CLIENT_SECONDS = 10.0
+
+
+def serve_page(
+    page: Callable[[], bytes], bind_address: str, ports: Sequence[int], token: str | None
+) -> int:
+    """Answer GET /metrics with what `page` returns, on threads, until the process ends.
+
+    Args:
+        page: called once a request, by any thread.
+        ports: the first that is free is taken; 0 is any free one.
+        token: what a client must send as `Authorization: Bearer <token>`; None asks for none.
+
+    Returns:
+        The port.
+
+    Raises:
+        OSError: no port is free, or the address is none of this machine's.
+    """
+    for port in ports[:-1]:
+        try:
+            return _serve(page, bind_address, port, token)
+        except OSError:
+            continue
+    return _serve(page, bind_address, ports[-1], token)
+
+
+def _serve(page: Callable[[], bytes], bind_address: str, port: int, token: str | None) -> int:
+    class Handler(_Handler):
+        expected = None if token is None else f"Bearer {token}".encode()
+        make_page = staticmethod(page)
+
+    class Server(_Server):
+        address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
+
+    server = Server((bind_address, port), Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return int(server.server_address[1])
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        # HTTPServer would look up its own name, which takes seconds where no DNS answers.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that hangs up is not worth a traceback in the run's log
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _CLIENT_SECONDS
+    expected: bytes | None
+    make_page: Callable[[], bytes]
+
+    def do_GET(self) -> None:
+        sent = self.headers.get("Authorization", "").encode()
+        if self.expected is not None and not hmac.compare_digest(sent, self.expected):
+            self._answer(401, b"send the token as 'Authorization: Bearer <token>'\n")
+        elif self.path.partition("?")[0] not in ("/", "/metrics"):
+            self._answer(404, b"the metrics are at /metrics\n")
+        else:
+            self._answer(200, self.make_page())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass  # a line a scrape

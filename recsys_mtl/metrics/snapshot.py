@@ -1,0 +1,82 @@
+"""What rank 0 and the driver tell the exporter: plain numbers, the same whoever looks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+STATES = ("running", "finished", "failed", "preempted")
+State = Literal["running", "finished", "failed", "preempted"]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What does not change while a run goes on."""
+
+    run: str
+    """Its name, a label of every series."""
+    task_names: tuple[str, ...]
+    """T tasks, in the order of every [T] tensor."""
+    method: str
+    """`method.kind`"""
+    scope: str
+    """`method.scope`; empty for a method that has none."""
+    alpha: float
+    """`method.alpha`; NaN for a method that has none."""
+    device: str
+    """`cpu` or `cuda`."""
+    workers: int
+    version: str
+    """Of this package."""
+    started_at: float
+    """Unix seconds: of this start of the command, not of an earlier one that it goes on from."""
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """The newest committed checkpoint."""
+
+    committed_at: float
+    """Unix seconds."""
+    seconds: float
+    """From the first tensor written to the commit; NaN where an earlier attempt made it."""
+    size_bytes: float
+    """Over all workers; NaN where an earlier attempt made it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where training stands."""
+
+    step: int
+    """Finished steps."""
+    last_step: int
+    """Steps at the end of the run."""
+    epochs: float
+    """Epochs at the end of the run."""
+    rows_per_second: float
+    """Over the last log interval."""
+    row: Mapping[str, Any]
+    """The trace's row of that step."""
+    totals: Mapping[str, Any]
+    """`Totals.to_json()`."""
+    window: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Task to AUC, log-loss and calibration of recent training steps."""
+    evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Task to the numbers of the newest evaluation."""
+    checkpoint: CheckpointFacts | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the driver asks the exporter for."""
+
+    port: int | None
+    """None while it serves no page."""
+    snapshot: Snapshot | None
+    """The newest; None before the first."""
+    sharding: tuple[str, ...] | None
+    """Lines that say where the newest attempt's tables lie; None before the first attempt."""
+    restarts: int
+    """Of the workers, since the command was started."""
+    scrapes: int
+    """Pages given out."""

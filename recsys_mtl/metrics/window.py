@@ -1,0 +1,98 @@
+"""AUC, log-loss and calibration of every task over the recent training steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.metrics.auc import AucHistogram, BinarySums
+
+# B batch rows, T tasks
+
+
+class WindowState(TypedDict):
+    """What `WindowMetrics.save` returns and `WindowMetrics.load` takes."""
+
+    auc: Tensor
+    """[2, ...] states of `AucHistogram`, that of the current window first."""
+    binary: Tensor
+    """[2, T, 5] states of `BinarySums`, in the same order."""
+    steps: int
+    """Calls of `update` in the current window."""
+
+
+class WindowMetrics:
+    """Sums over between one and two windows of training steps, the latest ones.
+
+    Two windows rotate: steps are added to the current one, and when it is full it becomes the
+    previous one, whose sums are forgotten.
+
+    Args:
+        num_tasks: T.
+        window_steps: calls of `update` in a window, at least 1.
+        device: where the sums live, and the tensors given to `update` as well.
+    """
+
+    def __init__(self, num_tasks: int, window_steps: int, device: torch.device) -> None:
+        assert window_steps >= 1
+        self._window_steps = window_steps
+        self._steps = 0
+        self._current, self._previous = (
+            _Window(AucHistogram(num_tasks, device), BinarySums(num_tasks, device))
+            for _ in range(2)
+        )
+
+    def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
+        """Add the batch of one step; the arguments are those of `AucHistogram.update`."""
+        self._current.auc.update(logits, labels, mask)
+        self._current.binary.update(logits, labels, mask)
+        self._steps += 1
+        # Not "==": a resumed run may have a shorter window than the one that saved its steps.
+        if self._steps >= self._window_steps:
+            self._current, self._previous = self._previous, self._current
+            self._current.auc.reset()
+            self._current.binary.reset()
+            self._steps = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums over both windows, for reduction over workers.
+
+        Returns:
+            `auc` for `auc_from_histogram`, and `binary`, [T, 5], for `summarise_binary`.
+        """
+        return {
+            "auc": self._current.auc.state() + self._previous.auc.state(),
+            "binary": self._current.binary.state() + self._previous.binary.state(),
+        }
+
+    def save(self) -> WindowState:
+        """The state to resume from.
+
+        The tensors of several workers may be summed: loaded by one worker, with zeros loaded by
+        the others, they give the same metrics after a reduction.
+        """
+        windows = (self._current, self._previous)
+        return {
+            "auc": torch.stack([window.auc.state() for window in windows]),
+            "binary": torch.stack([window.binary.state() for window in windows]),
+            "steps": self._steps,
+        }
+
+    def load(self, state: WindowState) -> None:
+        """Go on from a state made by `save`.
+
+        Raises:
+            ValueError: it has another shape, as when it was made for other tasks.
+        """
+        windows = (self._current, self._previous)
+        for window, auc, binary in zip(windows, state["auc"], state["binary"], strict=True):
+            window.auc.load(auc)
+            window.binary.load(binary)
+        self._steps = state["steps"]
+
+
+class _Window(NamedTuple):
+    auc: AucHistogram
+    binary: BinarySums
