@@ -35,8 +35,11 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# A torch thread a process: as many processes as cores have none to spare. The tests of whole runs
+# share a Ray cluster, and come one after the other.
 test: lint
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy
+	$(VENV)/bin/python -m pytest tests/end_to_end
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo

@@ -17,33 +17,36 @@ from recsys_mtl.metrics.snapshot import RunFacts, State, Status
 _START_SECONDS = 120
 _ANSWER_SECONDS = 5
 _SCRAPES_AFTER_THE_END = 2
-_NOTHING = Status(port=None, snapshot=None, sharding=None, restarts=0, scrapes=0)
+_NOTHING = Status(port=None, snapshot=None, sharding=None, attempts=0, scrapes=0)
 
 
 class Endpoint:
     """The exporter of one run. Training goes on without it if it must."""
 
-    def __init__(self, config: RunConfig, facts: RunFacts) -> None:
-        """Make the actor, on this node.
+    actor: Any
+    """Its handle, once started."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """See to what it needs, before anything is started.
 
         Raises:
             UserError: the token's file or the discovery folder cannot be used.
         """
-        self._config, self._metrics = config, config.metrics
+        self._metrics = config.metrics
         self._token = _token(config)
         self._discovery = _discovery_file(config)
         self._ports = self._metrics.ports
         self._last = _NOTHING
+
+    def start(self, facts: RunFacts) -> None:
+        """Make the actor on this node, have it serve its page, and say where."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         # Ray starts it again when its process dies; its page comes back with the next `status`.
-        self.actor: Any = (
+        self.actor = (
             ray.remote(RunExporter)
             .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
             .remote(facts)
         )
-
-    def open(self) -> None:
-        """Serve the page and say where."""
         address, spelled = self._metrics.bind_address, self._metrics.port
         try:
             port = self._serve(_START_SECONDS)
@@ -86,10 +89,12 @@ class Endpoint:
             ray.get(self.actor.end.remote(state), timeout=_ANSWER_SECONDS)
             self._linger()
         except RayError:
-            pass
-        finally:
-            if self._discovery is not None:
-                self._discovery.unlink(missing_ok=True)
+            pass  # there is nothing left to show it
+
+    def close(self) -> None:
+        """Be found no longer."""
+        if self._discovery is not None:
+            self._discovery.unlink(missing_ok=True)
 
     def _linger(self) -> None:
         """Stay up until two more scrapes, at most metrics.linger_seconds.
@@ -101,8 +106,10 @@ class Endpoint:
             return
         if not status.scrapes and self._discovery is None:
             return
-        enough = status.scrapes + _SCRAPES_AFTER_THE_END
-        until = time.monotonic() + self._metrics.linger_seconds
+        enough, seconds = status.scrapes + _SCRAPES_AFTER_THE_END, self._metrics.linger_seconds
+        if seconds:
+            tell("lingering", f"the metrics stay until scraped twice more, at most {seconds} s")
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             status = self.status()
             if status is not None and status.scrapes >= enough:
@@ -111,7 +118,7 @@ class Endpoint:
 
     def _serve(self, timeout_seconds: float) -> int:
         call = self.actor.serve.remote(
-            self._metrics.bind_address, self._ports, self._token, self._last.restarts
+            self._metrics.bind_address, self._ports, self._token, self._last.attempts
         )
         return int(ray.get(call, timeout=timeout_seconds))
 

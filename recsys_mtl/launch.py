@@ -1,15 +1,12 @@
-"""From a configuration to a finished run: the only file that sets Ray up."""
+"""From a configuration to a finished run."""
 
 import math
 import os
-import socket
 import time
 from importlib.metadata import version
 from typing import Any
 
 import ray
-import torch
-from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -17,11 +14,12 @@ from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from recsys_mtl.checkpoint import refuse_changes
+from recsys_mtl.cluster import MINUTES_FOR_WORKERS, device_of, start_ray
 from recsys_mtl.config import GradOPS, RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.stream import plan_of
 from recsys_mtl.endpoint import Endpoint
-from recsys_mtl.events import is_json, tell
+from recsys_mtl.events import tell
 from recsys_mtl.metrics.snapshot import RunFacts
 from recsys_mtl.preemption import PreemptionError, StopOnSigterm
 from recsys_mtl.progress import ProgressLine, show_result
@@ -29,9 +27,7 @@ from recsys_mtl.run_folder import RunFolder, result_of, storage_url
 from recsys_mtl.train import TrainJob, train_worker
 
 _CHECKPOINTS_KEPT = 2
-# Ray Train waits a minute for its workers each time: a cluster that grows has this many minutes.
-_MINUTES_FOR_WORKERS = 15
-_KNOCK_SECONDS = 10
+_RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 
 
 class TrainingError(Exception):
@@ -47,6 +43,7 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
         PreemptionError: SIGTERM ended it early.
     """
     started = time.time()
+    _refuse_a_passing_folder(config)
     train = read_manifest(config.data.train, config.data)
     evaluation = read_manifest(config.data.eval, config.data)
     last_step = _last_step(config, train)
@@ -57,15 +54,15 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
         show_result(finished, folder.url)
         return finished
 
-    _start_ray(config)
+    endpoint = Endpoint(config)
     try:
-        device = _device(config)
-        endpoint = Endpoint(config, _facts(config, device, started))
+        start_ray(config)
+        device = device_of(config)
         # Only now, when nothing more speaks against the run, does an earlier one give way.
         if fresh:
             folder.delete()
         folder.begin(config, train.digest)
-        endpoint.open()
+        endpoint.start(_facts(config, device, started))
         job = TrainJob(
             config=config,
             device=device,
@@ -93,6 +90,7 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
         endpoint.end("finished")
         return result
     finally:
+        endpoint.close()
         ray.shutdown()
 
 
@@ -123,9 +121,11 @@ def _train(job: TrainJob, endpoint: Endpoint) -> dict[str, Any]:
         with stop, ProgressLine(endpoint.status, job.config.task_names):
             metrics = _fit(job)
     except BaseException as error:
-        preempted = stop.asked and isinstance(error, KeyboardInterrupt | TrainingError)
-        endpoint.end("preempted" if preempted else "failed")
-        if preempted:
+        # After SIGTERM workers may be lost at any moment: that is no failure of the run.
+        told_to = stop.asked and not isinstance(error, UserError)
+        from_outside = told_to or isinstance(error, KeyboardInterrupt)
+        endpoint.end("preempted" if from_outside else "failed")
+        if told_to:
             raise PreemptionError(
                 f"run {name!r} was ended by SIGTERM before it could take a checkpoint; the same "
                 "command goes on from the last one"
@@ -138,6 +138,20 @@ def _train(job: TrainJob, endpoint: Endpoint) -> dict[str, Any]:
             f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"
         )
     return metrics
+
+
+def _refuse_a_passing_folder(config: RunConfig) -> None:
+    """A Ray job's working folder is Ray's copy, another on every node and gone when room is short.
+
+    Raises:
+        UserError: the run would be kept there.
+    """
+    storage_path = config.run.storage_path
+    if _RAY_WORKING_FOLDERS in f"{storage_url(storage_path)}/":
+        raise UserError(
+            f"run.storage_path is {storage_path!r}, a place in the Ray job's copy of the working "
+            "folder, which does not last; give a folder or URL that every node can write to"
+        )
 
 
 def _last_step(config: RunConfig, train: Manifest) -> int:
@@ -167,78 +181,6 @@ def _finished(
     refuse_changes(old_config, config, old_digest, train.digest)
     result = folder.result()
     return result if result is not None and result["steps"] == last_step else None
-
-
-def _start_ray(config: RunConfig) -> None:
-    """Join the cluster of RAY_ADDRESS (set inside `ray job submit`), or start one here."""
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    address = os.environ.get("RAY_ADDRESS")
-    cluster = config.cluster
-    wanted = cluster.num_workers * cluster.cpus_per_worker
-    if address:
-        try:
-            _knock(address)
-            ray.init(address=address, **_ray_logging())
-        except (OSError, RayError, RuntimeError) as error:
-            raise UserError(
-                f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one with `ray "
-                "start --head`, or unset RAY_ADDRESS to train on this machine alone"
-            ) from None
-        there = int(ray.cluster_resources().get("CPU", 0))
-        if there < wanted:
-            tell(
-                "waiting",
-                f"the cluster has {there} CPUs of {wanted} wanted; waiting up to "
-                f"{_MINUTES_FOR_WORKERS} minutes for it to grow",
-            )
-        return
-    # A local Ray asks for a token (it makes one itself) unless RAY_AUTH_MODE says otherwise.
-    ray.init(
-        address="local",
-        num_cpus=max(wanted, os.cpu_count() or 1),
-        include_dashboard=False,
-        **_ray_logging(),
-    )
-
-
-def _ray_logging() -> dict[str, Any]:
-    """Workers log to files on their nodes, in the driver's format; the driver tells what counts."""
-    encoding = "JSON" if is_json() else "TEXT"
-    return {
-        "log_to_driver": False,
-        "logging_level": "error",
-        "logging_config": ray.LoggingConfig(encoding=encoding, log_level="WARNING"),
-    }
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
-
-
-def _device(config: RunConfig) -> str:
-    """`cpu` or `cuda`.
-
-    Raises:
-        UserError: cuda is asked for and there is none.
-    """
-    cluster = config.cluster
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    match cluster.device:
-        case "cpu":
-            return "cpu"
-        case "auto":
-            return "cuda" if gpus >= cluster.num_workers and torch.cuda.is_available() else "cpu"
-        case "cuda":
-            if gpus < cluster.num_workers or torch.version.cuda is None:
-                raise UserError(
-                    f"cluster.device is cuda for {cluster.num_workers} worker(s), but the cluster "
-                    f"has {gpus} GPU(s) and this torch is {torch.__version__}; choose cpu, or "
-                    "auto to take GPUs where there are enough"
-                )
-            return "cuda"
 
 
 class _StopAtUserErrors(UserCallback):  # type: ignore[misc]
@@ -273,7 +215,7 @@ def _fit(job: TrainJob) -> dict[str, Any]:
             name=config.run.name,
             storage_path=storage_url(config.run.storage_path),
             failure_config=FailureConfig(
-                max_failures=cluster.max_restarts, controller_failure_limit=_MINUTES_FOR_WORKERS
+                max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
             callbacks=[_StopAtUserErrors()],

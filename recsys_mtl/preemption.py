@@ -21,8 +21,8 @@ class PreemptionError(Exception):
 class StopOnSigterm:
     """Between `with` and its end, SIGTERM asks the workers to stop instead of ending the process.
 
-    The second SIGTERM, or the end of the grace period, interrupts training as Ctrl-C does: what is
-    left then is the last committed checkpoint.
+    A second one changes nothing: Kubernetes and Ray may both send theirs. The end of the grace
+    period interrupts training as Ctrl-C does; what is left then is the last committed checkpoint.
     """
 
     def __init__(self, ask_workers: Callable[[], None], *, grace_seconds: float) -> None:
@@ -59,9 +59,9 @@ class StopOnSigterm:
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         # Nothing else here: the main thread may stand anywhere, in the middle of a call of Ray's.
-        now = time.monotonic()
-        self._until = now if self._asked.is_set() else now + self._grace_seconds
-        self._asked.set()
+        if not self._asked.is_set():
+            self._until = time.monotonic() + self._grace_seconds
+            self._asked.set()
 
     def _look(self) -> None:
         if not self._asked.is_set() or self._interrupted:

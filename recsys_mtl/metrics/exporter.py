@@ -23,7 +23,7 @@ class RunExporter:
 
     def __init__(self, facts: RunFacts) -> None:
         self._view = RunView(facts)
-        self._attempts = 0
+        self._earlier_attempts = self._attempts = 0
         self._sharding: tuple[str, ...] | None = None
         self._port: int | None = None
         self._scrapes = 0
@@ -35,25 +35,29 @@ class RunExporter:
         self._registry.register(self)
 
     def serve(
-        self, bind_address: str, ports: Sequence[int], token: str | None, restarts: int = 0
+        self,
+        bind_address: str,
+        ports: Sequence[int],
+        token: str | None,
+        earlier_attempts: int = 0,
     ) -> int:
         """Answer scrapes, and return the port; see `serve_page`.
 
         Args:
-            restarts: of the workers, known to the driver from an exporter that was lost.
+            earlier_attempts: that an exporter saw which was lost.
 
         Raises:
             OSError: no port is free.
         """
-        self._attempts = max(self._attempts, restarts + 1 if restarts else 0)
-        self._change(restarts=restarts)
+        self._earlier_attempts = earlier_attempts
+        self._change(restarts=self._restarts())
         self._port = serve_page(self.page, bind_address, ports, token)
         return self._port
 
     def begin(self, sharding: Sequence[str]) -> None:
         """An attempt begins, with its tables lying as these lines say."""
         self._attempts, self._sharding = self._attempts + 1, tuple(sharding)
-        self._change(restarts=self._attempts - 1)
+        self._change(restarts=self._restarts())
 
     def update(self, snapshot: Snapshot) -> None:
         """Show `snapshot` from now on; what it has no evaluation for, keeps the one before."""
@@ -80,7 +84,7 @@ class RunExporter:
             port=self._port,
             snapshot=self._view.snapshot,
             sharding=self._sharding,
-            restarts=self._view.restarts,
+            attempts=self._earlier_attempts + self._attempts,
             scrapes=self._scrapes,
         )
 
@@ -99,6 +103,9 @@ class RunExporter:
     def describe(self) -> list[Metric]:
         """Nothing: else prometheus_client would collect once to learn the names."""
         return []
+
+    def _restarts(self) -> int:
+        return max(0, self._earlier_attempts + self._attempts - 1)
 
     def _change(self, **changes: object) -> None:
         with self._lock:

@@ -76,7 +76,7 @@ class Status:
     """The newest; None before the first."""
     sharding: tuple[str, ...] | None
     """Lines that say where the newest attempt's tables lie; None before the first attempt."""
-    restarts: int
-    """Of the workers, since the command was started."""
+    attempts: int
+    """That the workers have begun since the command was started."""
     scrapes: int
     """Pages given out."""

@@ -1,84 +1,17 @@
-"""A real Ray cluster for the whole session, small click logs, and the command line."""
+"""A real Ray cluster, a real Prometheus, and runs that several tests look at."""
 
 import os
 import re
 import secrets
 import signal
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-_BIN = Path(sys.executable).parent
-ROWS = 2_000
-RUN = """
-run: {{name: run, storage_path: {folder}/runs, seed: 5}}
-data:
-  train: {folder}/train
-  eval: {folder}/eval
-  lanes: 4
-  features:
-    user: {{kind: id, rows: 50, embedding_dim: 8}}
-    items: {{kind: id, rows: 80, embedding_dim: 8, pooling: mean}}
-    price: {{kind: dense}}
-  labels: {{purchase: purchase, cart: cart, wish: wish}}
-model: {{bottom_hidden_sizes: [16, 8], dropout: 0.1}}
-method: {{kind: gradops, alpha: 0.5}}
-optimizer: {{dense: {{kind: sgd, learning_rate: 0.1}}}}
-training: {{global_batch_size: 64, epochs: 2, log_interval_steps: 10, auc_window_steps: 20}}
-cluster: {{num_workers: 2, device: cpu, timeout_seconds: 60}}
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder with a log and a run's YAML."""
-
-    folder: Path
-
-    @property
-    def yaml(self) -> Path:
-        return self.folder / "run.yaml"
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "runs" / "run"
-
-
-def click_log(rows: int, seed: int) -> pa.Table:
-    """A log in which purchase and wish pull against each other."""
-    rng = np.random.default_rng(seed)
-    user = rng.integers(0, 50, rows)
-    taste = np.sin(user)
-    return pa.table(
-        {
-            "user": user,
-            "items": [rng.integers(0, 80, rng.integers(0, 4)).tolist() for _ in range(rows)],
-            "price": rng.normal(size=rows),
-            "purchase": (taste + rng.normal(size=rows) > 1).astype(np.int8),
-            "cart": (rng.random(rows) < 0.3).astype(np.int8),
-            "wish": (rng.normal(size=rows) - taste > 1).astype(np.int8),
-        }
-    )
-
-
-def make_place(folder: Path) -> Place:
-    """2,000 train rows in 2 files of 4 row groups each, 400 eval rows, and a run's YAML."""
-    for part, files, rows in (("train", 2, ROWS // 2), ("eval", 1, 400)):
-        (folder / part).mkdir()
-        for number in range(files):
-            table = click_log(rows, seed=number + len(part))
-            pq.write_table(table, folder / part / f"{number}.parquet", row_group_size=250)
-    (folder / "run.yaml").write_text(RUN.format(folder=folder))
-    return Place(folder)
+from .monitored import KilledRun, Prometheus, started_prometheus, train_and_kill
+from .runs import BIN, Place, damage, free_port, make_place
 
 
 @pytest.fixture
@@ -87,32 +20,27 @@ def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
 
 
-def damage(place: Place) -> Path:
-    """Overwrite the first row group of a file, 250 rows, behind a footer that stays sound."""
-    file = place.folder / "train" / "1.parquet"
-    content = bytearray(file.read_bytes())
-    start = pq.ParquetFile(file).metadata.row_group(0).column(0).data_page_offset
-    content[start : start + 200] = b"\xff" * 200
-    file.write_bytes(content)
-    return file
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[dict[str, str]]:
-    """The environment that joins a cluster of 4 CPUs, started by `ray start` with a token."""
+    """The environment that joins a cluster of 4 CPUs, started by `ray start` with a token.
+
+    RAY_API_SERVER_ADDRESS is set for `ray job`, too.
+    """
     environment = os.environ | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
     }
     environment.pop("RAY_ADDRESS", None)
     command = [
-        str(_BIN / "ray"),
+        str(BIN / "ray"),
         "start",
         "--head",
         "--block",
         "--port=0",
         "--num-cpus=4",
-        "--include-dashboard=false",
+        "--include-dashboard=true",
+        f"--dashboard-port={free_port()}",
         "--disable-usage-stats",
     ]
     process = subprocess.Popen(
@@ -132,42 +60,31 @@ def cluster() -> Iterator[dict[str, str]]:
             break
     else:
         pytest.fail(f"ray start ended without an address:\n{printed}")
-    yield environment | {"RAY_ADDRESS": found.group(1)}
+    dashboard = next(part for part in command if part.startswith("--dashboard-port=")).split("=")
+    yield environment | {
+        "RAY_ADDRESS": found.group(1),
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard[1]}",
+    }
     os.killpg(process.pid, signal.SIGKILL)  # a polite end takes Ray half a minute
     process.wait(timeout=60)
 
 
-def command_line(*arguments: object) -> list[str]:
-    """recsys-mtl with these arguments."""
-    return [str(_BIN / "recsys-mtl"), *map(str, arguments)]
+@pytest.fixture(scope="session")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """One log for many runs; a row group of it, 250 rows, cannot be read."""
+    place = make_place(tmp_path_factory.mktemp("shared"))
+    damage(place)
+    return place
 
 
-def recsys_mtl(
-    environment: dict[str, str], *arguments: object, timeout_seconds: float = 180
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end."""
-    return subprocess.run(
-        command_line(*arguments),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout_seconds,
-        check=False,
-    )
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus with the shipped configuration and rules that looks every second."""
+    with started_prometheus(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
 
 
-def scrape(url: str) -> dict[str, float]:
-    """Series (name and labels as written) to value."""
-    with urllib.request.urlopen(url, timeout=5) as response:
-        lines = response.read().decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-    return {series: float(value) for series, value in pairs}
-
-
-def wait_until(condition: object, *, timeout_seconds: float, what: str) -> None:
-    """Poll `condition()` until it is true."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {timeout_seconds} s: {what}"
-        time.sleep(0.2)
+@pytest.fixture(scope="session")
+def killed_run(shared_place: Place, cluster: dict[str, str], prometheus: Prometheus) -> KilledRun:
+    """A run under Prometheus's eyes that loses its exporter, and then a worker."""
+    return train_and_kill(shared_place, cluster, prometheus)

@@ -6,7 +6,7 @@ import subprocess
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .conftest import Place, click_log, damage, recsys_mtl
+from .runs import Place, click_log, damage, recsys_mtl
 
 
 def assert_one_clear_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -5,12 +5,9 @@ the counts of rejected rows must come out exact, too.
 """
 
 import json
-import os
 import re
 import signal
 import subprocess
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,38 +16,15 @@ import pytest
 
 from recsys_mtl.metrics.trace import read_trace
 
-from .conftest import (
-    ROWS,
-    Place,
-    command_line,
-    damage,
-    make_place,
-    recsys_mtl,
-    scrape,
-    wait_until,
-)
+from .monitored import STEPS, STEPS_PER_EPOCH, KilledRun
+from .runs import ROWS, Place, arguments, command_line, recsys_mtl
 
 TASKS = ("purchase", "cart", "wish")
-STEPS_PER_EPOCH = 32  # of 64 rows: each of the 4 lanes of 500 rows takes 16 a step
-EPOCHS = 10
-STEPS = EPOCHS * STEPS_PER_EPOCH
+EPOCHS = STEPS // STEPS_PER_EPOCH
 RESULT_KEYS = {
     "run", "finished", "world_size", "epochs", "steps", "rows", "rows_per_second", "wall_seconds",
     "method", "tasks", "conflicting_steps", "min_norm_steps", "skipped_steps", "parameters",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """One log for all runs of this file."""
-    place = make_place(tmp_path_factory.mktemp("recovery"))
-    damage(place)
-    return place
-
-
-def arguments(place: Place, run: str, *overrides: str) -> list[object]:
-    sets = (f"run.name={run}", "data.on_error=skip", "training.epochs=100", *overrides)
-    return ["train", place.yaml, *(part for o in sets for part in ("--set", o))]
 
 
 def trace_of(place: Place, run: str) -> pd.DataFrame:
@@ -60,21 +34,6 @@ def trace_of(place: Place, run: str) -> pd.DataFrame:
 def result_of(place: Place, run: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((place.folder / "runs" / run / "result.json").read_text())
     return result
-
-
-def worker_processes(environment: dict[str, str]) -> list[int]:
-    """Process ids of the Ray Train workers of this cluster, known by its token, and no others."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_bytes()
-            variables = (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        ours = environment["RAY_AUTH_TOKEN"].encode() in variables
-        if title.startswith(b"ray::RayTrainWorker") and ours:
-            found.append(int(folder.name))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -119,68 +78,65 @@ def test_an_undisturbed_run_counts_every_row_of_every_epoch(
 
 
 def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
+    killed_run: KilledRun, undisturbed: pd.DataFrame
+) -> None:
+    assert killed_run.status == 0, killed_run.printed
+    assert set(trace_of(killed_run.place, killed_run.name).attempt) == {1, 2}
+    assert_same_training(killed_run.place, killed_run.name, undisturbed)
+
+
+def test_a_run_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
     shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
 ) -> None:
-    overrides = (f"training.max_steps={STEPS}", "training.checkpoint_interval_steps=60")
+    longer = (f"training.max_steps={STEPS}", "training.log_interval_steps=5")
     process = subprocess.Popen(
-        command_line(*arguments(shared_place, "killed", *overrides)),
+        command_line(*arguments(shared_place, "moved", *longer)),
         env=cluster,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    url = None
-    while url is None:
-        line = process.stdout.readline()
-        assert line, f"the run ended early: {process.communicate()[1]}"
-        url = re.search(r"metrics: (http://\S+)", line)
-    # Ray Train's own record of committed checkpoints; the run is past step 60 by then.
-    committed = shared_place.folder / "runs" / "killed" / "checkpoint_manager_snapshot.json"
-    wait_until(committed.exists, timeout_seconds=120, what="a committed checkpoint")
-    page = scrape(url[1])
-    for task in TASKS:
-        auc = page[f'recsys_mtl_task_auc{{run="killed",split="train_window",task="{task}"}}']
-        assert 0 <= auc <= 1
-        assert page[f'recsys_mtl_task_weight{{run="killed",task="{task}"}}'] > 0
-    os.kill(worker_processes(cluster)[0], signal.SIGKILL)
+    for line in process.stdout:
+        if json.loads(line)["event"] == "progress":
+            break
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    told = json.loads(errors.splitlines()[-1])
+    step = int(re.search(r"at step (\d+) of 320, which is in a checkpoint", told["message"])[1])  # type: ignore[index]
+    assert told["event"] == "preempted"
+    assert trace_of(shared_place, "moved").step.tolist() == list(range(1, step + 1))
+    assert not (shared_place.folder / "runs" / "moved" / "result.json").exists()
 
-    seen = [page]
-    while process.poll() is None:
-        try:
-            seen.append(scrape(url[1]))
-        except OSError:
-            break  # the run has ended, and its endpoint with it
-        time.sleep(0.2)
-    printed, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, printed + errors
-    for series in (s for s in page if "_total{" in s):
-        values = [scraped[series] for scraped in seen]
-        assert values == sorted(values), f"{series} went back"
-    assert set(trace_of(shared_place, "killed").attempt) == {1, 2}
-    assert_same_training(shared_place, "killed", undisturbed)
-
-
-def test_a_run_goes_on_with_other_workers_says_when_finished_and_refuses_changes(
-    shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
-) -> None:
-    first = recsys_mtl(cluster, *arguments(shared_place, "moved", "training.max_steps=205"))
-    assert first.returncode == 0, first.stderr
-    assert "in 205 steps" in first.stdout
     overrides = (f"training.max_steps={STEPS}", "cluster.num_workers=4")
     second = recsys_mtl(cluster, *arguments(shared_place, "moved", *overrides))
     assert second.returncode == 0, second.stderr
     assert result_of(shared_place, "moved")["world_size"] == 4
+    assert set(trace_of(shared_place, "moved").attempt) == {1, 2}
     assert_same_training(shared_place, "moved", undisturbed)
 
     again = recsys_mtl(cluster, *arguments(shared_place, "moved", f"training.max_steps={STEPS}"))
     assert again.returncode == 0
     assert "is finished" in again.stdout
-    for overrides, words in (
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
         (("training.max_steps=400", "method.alpha=2"), ("method.alpha: 0.5 -> 2", "--fresh")),
         (("training.max_steps=50",), (f"has trained {STEPS} steps", "--fresh")),
-    ):
-        refused = recsys_mtl(cluster, *arguments(shared_place, "moved", *overrides))
-        assert refused.returncode == 2
-        assert all(word in refused.stderr for word in words), refused.stderr
-        assert "Traceback" not in refused.stdout + refused.stderr
+    ],
+    ids=["another method", "fewer steps"],
+)
+def test_a_run_that_cannot_go_on_so_is_refused(
+    shared_place: Place,
+    cluster: dict[str, str],
+    undisturbed: pd.DataFrame,
+    overrides: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    refused = recsys_mtl(cluster, *arguments(shared_place, "undisturbed", *overrides))
+    assert refused.returncode == 2
+    assert all(word in refused.stderr for word in words), refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr

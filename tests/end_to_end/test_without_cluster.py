@@ -3,7 +3,7 @@
 import json
 import socket
 
-from .conftest import Place, recsys_mtl
+from .runs import Place, recsys_mtl
 
 
 def test_a_run_starts_its_own_ray_and_a_taken_metrics_port_does_not_stop_it(

@@ -30,19 +30,17 @@ def test_sigterm_asks_the_workers_until_they_have_stopped() -> None:
     assert len(calls) == asked, "nobody is asked after the end"
 
 
-def terminate_and_wait(signals: int, grace_seconds: float) -> None:
+def terminate_twice(grace_seconds: float, wait_seconds: float) -> None:
     with StopOnSigterm(lambda: None, grace_seconds=grace_seconds):
-        for _ in range(signals):
+        for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        time.sleep(wait_seconds)
 
 
-@pytest.mark.parametrize(("signals", "grace_seconds"), [(1, 1.0), (2, 60.0)])
-def test_the_grace_period_or_a_second_sigterm_interrupts(
-    signals: int, grace_seconds: float
-) -> None:
+def test_the_end_of_the_grace_period_interrupts_and_nothing_before() -> None:
+    terminate_twice(grace_seconds=60, wait_seconds=1.5)
     with pytest.raises(KeyboardInterrupt):
-        terminate_and_wait(signals, grace_seconds)
+        terminate_twice(grace_seconds=1, wait_seconds=10)
 
 
 def test_afterwards_sigterm_is_what_it_was() -> None:

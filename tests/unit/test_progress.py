@@ -112,7 +112,7 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
         if len(asked) == 1:
             return None
         return Status(
-            port=1, snapshot=snapshot(), sharding=("worker 0: 1 shard(s)",), restarts=0, scrapes=0
+            port=1, snapshot=snapshot(), sharding=("worker 0: 1 shard(s)",), attempts=1, scrapes=0
         )
 
     with ProgressLine(status, TASKS):

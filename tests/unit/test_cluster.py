@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from recsys_mtl import launch
+from recsys_mtl import cluster
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
 from tests.unit.run_files import write_run
@@ -36,7 +36,7 @@ def test_the_device_follows_the_configuration_and_the_cluster(
     expected: str,
 ) -> None:
     pretend(monkeypatch, gpus, cuda_torch)
-    assert launch._device(configured(tmp_path, device)) == expected
+    assert cluster.device_of(configured(tmp_path, device)) == expected
 
 
 @pytest.mark.parametrize(("gpus", "cuda_torch"), [(0, True), (1, True), (2, False)])
@@ -45,11 +45,11 @@ def test_cuda_without_what_it_needs_is_refused(
 ) -> None:
     pretend(monkeypatch, gpus, cuda_torch)
     with pytest.raises(UserError, match=f"has {gpus} GPU"):
-        launch._device(configured(tmp_path, "cuda"))
+        cluster.device_of(configured(tmp_path, "cuda"))
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int, cuda_torch: bool) -> None:
     resources: dict[str, Any] = {"CPU": 4.0, "GPU": float(gpus)}
-    monkeypatch.setattr(launch.ray, "cluster_resources", lambda: resources)
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: resources)
     monkeypatch.setattr(torch.version, "cuda", "13.0" if cuda_torch else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda_torch)
