@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.dashboard import queries
+from tests.deploy.dashboard import METRICS, queries
 
 from .monitored import KilledRun, Prometheus
 
@@ -104,3 +104,11 @@ def test_promtool_finds_nothing_to_say_about_the_page(killed_run: KilledRun) -> 
         [promtool, "check", "metrics"], input=killed_run.page, capture_output=True, text=True
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_prometheus_has_all_that_dashboard_and_rules_may_ask_for_and_no_more(
+    killed_run: KilledRun, prometheus: Prometheus
+) -> None:
+    selector = f'{{__name__=~"recsys_mtl_.+",run="{killed_run.name}"}}'
+    series = prometheus.ask(f"count by (__name__) (last_over_time({selector}[{KEPT}]))")
+    assert {s["metric"]["__name__"] for s in series} == set(METRICS)
