@@ -102,9 +102,15 @@ def earlier_plan(checkpoint: ray.train.Checkpoint | None, config: RunConfig) -> 
 
 
 def _facts_of(text: bytes) -> Facts:
-    numbers = json.loads(text)
-    config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
-    return Facts(**numbers | {"config": config})
+    try:
+        numbers = json.loads(text)
+        config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
+        return Facts(**numbers | {"config": config})
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"the run's checkpoint is of another version of recsys-mtl ({error}); choose another "
+            "run.name, or start anew with --fresh"
+        ) from None
 
 
 def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recsys_mtl.config import RunConfig, UserError
@@ -17,14 +19,11 @@ from recsys_mtl.metrics.snapshot import RunFacts, State, Status
 _START_SECONDS = 120
 _ANSWER_SECONDS = 5
 _SCRAPES_AFTER_THE_END = 2
-_NOTHING = Status(port=None, snapshot=None, sharding=None, attempts=0, scrapes=0)
+_PAUSE_SECONDS = 0.5
 
 
 class Endpoint:
-    """The exporter of one run. Training goes on without it if it must."""
-
-    actor: Any
-    """Its handle, once started."""
+    """The exporter of one run. Once it was started, training goes on without it if it must."""
 
     def __init__(self, config: RunConfig) -> None:
         """See to what it needs, before anything is started.
@@ -35,92 +34,128 @@ class Endpoint:
         self._metrics = config.metrics
         self._token = _token(config)
         self._discovery = _discovery_file(config)
-        self._ports = self._metrics.ports
-        self._last = _NOTHING
+        self._last: Status | None = None
+        self._actor: Any = None
+
+    @property
+    def actor(self) -> Any:
+        """Its handle, for rank 0."""
+        assert self._actor is not None, "start it first"
+        return self._actor
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an attempt to train had begun when the exporter was last asked."""
+        return self._last is not None and self._last.attempts > 0
 
     def start(self, facts: RunFacts) -> None:
         """Make the actor on this node, have it serve its page, and say where."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         # Ray starts it again when its process dies; its page comes back with the next `status`.
-        self.actor = (
+        self._actor = (
             ray.remote(RunExporter)
             .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
             .remote(facts)
         )
-        address, spelled = self._metrics.bind_address, self._metrics.port
         try:
-            port = self._serve(_START_SECONDS)
+            port = self._serve(self._metrics.ports, _START_SECONDS)
         except RayError as error:
-            cause = getattr(error, "cause", error)
-            tell(
-                "no_metrics",
-                f"no metrics endpoint on {address}:{spelled} ({cause}); training goes on without "
-                "it. Set metrics.port to a free port, a range, or 0 for any",
-            )
+            self._tell_of_none(error)
             return
-        host = ray.util.get_node_ip_address() if address in ("0.0.0.0", "::") else address
-        host = f"[{host}]" if ":" in host else host
-        self._ports = [port]  # where Prometheus has been told to look
-        tell(
-            "metrics", f"metrics: http://{host}:{port}/metrics", url=f"http://{host}:{port}/metrics"
-        )
-        if self._discovery is not None:
-            target = [{"targets": [f"{host}:{port}"], "labels": {}}]
-            _write(self._discovery, json.dumps(target))
+        self._announce(port)
+        self.status()
 
     def status(self) -> Status | None:
         """How training stands; None while the exporter does not answer."""
         try:
             status: Status = ray.get(self.actor.status.remote(), timeout=_ANSWER_SECONDS)
-            if status.port is None and self._last.port is not None:
-                self._serve(_ANSWER_SECONDS)  # its process was lost, and Ray has made another
         except RayError:
             return None
-        self._last = status if status.port is not None else self._last
+        if self._last is not None and self._last.port is not None and status.port is None:
+            self._serve_again(self._last.port)  # its process was lost, and Ray has made another
+            return None
+        self._last = status
         return status
 
     def ask_to_stop(self) -> None:
         """Have the workers take a checkpoint and leave; does not wait."""
         self.actor.ask_to_stop.remote()
 
-    def end(self, state: State) -> None:
-        """Show how the run has ended, until Prometheus has seen it."""
+    def end(self, state: State, *, seconds_left: Callable[[], float]) -> None:
+        """Show how the run has ended, until Prometheus has seen it.
+
+        Args:
+            seconds_left: asked again and again, for the time that this may take.
+        """
         try:
             ray.get(self.actor.end.remote(state), timeout=_ANSWER_SECONDS)
-            self._linger()
         except RayError:
-            pass  # there is nothing left to show it
+            return  # there is nothing left to show it
+        self._linger(seconds_left)
 
     def close(self) -> None:
         """Be found no longer."""
         if self._discovery is not None:
-            self._discovery.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._discovery.unlink(missing_ok=True)
 
-    def _linger(self) -> None:
+    def _linger(self, seconds_left: Callable[[], float]) -> None:
         """Stay up until two more scrapes, at most metrics.linger_seconds.
 
         Where nobody has scraped the run, nobody is waited for, unless Prometheus was told of it.
         """
-        status = self.status()
-        if status is None or status.port is None:
+        status, longest = self.status(), self._metrics.linger_seconds
+        if status is None or status.port is None or not longest:
             return
         if not status.scrapes and self._discovery is None:
             return
-        enough, seconds = status.scrapes + _SCRAPES_AFTER_THE_END, self._metrics.linger_seconds
-        if seconds:
-            tell("lingering", f"the metrics stay until scraped twice more, at most {seconds} s")
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        tell("lingering", f"the metrics stay until scraped twice more, at most {longest} s")
+        enough = status.scrapes + _SCRAPES_AFTER_THE_END
+        until = time.monotonic() + longest
+        while time.monotonic() < until and seconds_left() > 0:
             status = self.status()
             if status is not None and status.scrapes >= enough:
                 return
-            time.sleep(0.5)
+            time.sleep(_PAUSE_SECONDS)
 
-    def _serve(self, timeout_seconds: float) -> int:
-        call = self.actor.serve.remote(
-            self._metrics.bind_address, self._ports, self._token, self._last.attempts
-        )
+    def _serve(self, ports: list[int], timeout_seconds: float) -> int:
+        metrics = self._metrics
+        call = self.actor.serve.remote(metrics.bind_address, ports, self._token, self._last)
         return int(ray.get(call, timeout=timeout_seconds))
+
+    def _serve_again(self, port: int) -> None:
+        """On the same port, where Prometheus has been told to look; else where a port is free."""
+        try:
+            found = self._serve([port, *self._metrics.ports], _ANSWER_SECONDS)
+        except GetTimeoutError:
+            return  # it is still starting
+        except RayError as error:
+            self._tell_of_none(error)
+            self._last = None
+            return
+        if found != port:
+            self._announce(found)
+
+    def _tell_of_none(self, error: RayError) -> None:
+        cause, metrics = getattr(error, "cause", error), self._metrics
+        tell(
+            "no_metrics",
+            f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({cause}); training "
+            "goes on without it. Set metrics.port to a free port, a range, or 0 for any",
+        )
+
+    def _announce(self, port: int) -> None:
+        address = self._metrics.bind_address
+        host = ray.util.get_node_ip_address() if address in ("0.0.0.0", "::") else address
+        host = f"[{host}]" if ":" in host else host
+        url = f"http://{host}:{port}/metrics"
+        tell("metrics", f"metrics: {url}", url=url)
+        if self._discovery is None:
+            return
+        try:
+            _write(self._discovery, json.dumps([{"targets": [f"{host}:{port}"], "labels": {}}]))
+        except OSError as error:
+            tell("no_discovery", f"Prometheus is not told of the run: {error}")
 
 
 def _token(config: RunConfig) -> str | None:
@@ -130,9 +165,10 @@ def _token(config: RunConfig) -> str | None:
         return None
     try:
         token = Path(file).expanduser().read_text().strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no text"
         raise UserError(
-            f"metrics.bearer_token_file {file!r} cannot be read ({error.strerror}); name a file "
+            f"metrics.bearer_token_file {file!r} cannot be read ({why}); name a file "
             "that holds the token, on the machine where recsys-mtl runs"
         ) from None
     if not token or not token.isascii() or any(c.isspace() for c in token):

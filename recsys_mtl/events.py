@@ -7,16 +7,27 @@
 import json
 import math
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 
 Format = Literal["auto", "text", "json"]
 
-console = Console(highlight=False, soft_wrap=True)
-_as_json = not sys.stdout.isatty()
+
+class _Console(Console):
+    """rich's, but without its end of the process where the reader has gone away."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+console = _Console(highlight=False, soft_wrap=True)
+_one_at_a_time = threading.Lock()
+_as_json = False
 
 
 def choose_format(wanted: Format) -> None:
@@ -40,21 +51,29 @@ def tell(event: str, sentence: str, **fields: Any) -> None:
             null.
     """
     if _as_json:
-        print(_line("info", event, sentence, fields), flush=True)
+        _write(sys.stdout, _line("info", event, sentence, fields))
     else:
-        console.print(sentence, markup=False)
+        with suppress(OSError):
+            console.print(sentence, markup=False)
 
 
 def complain(event: str, sentence: str, **fields: Any) -> None:
     """Tell on stderr what ends the run."""
     text = _line("error", event, sentence, fields) if _as_json else f"recsys-mtl: {sentence}"
-    print(text, file=sys.stderr, flush=True)
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    # A reader that has gone away, or a full disk, is no reason to stop training.
+    with _one_at_a_time, suppress(OSError):
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 def _line(level: str, event: str, sentence: str, fields: Mapping[str, Any]) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = {"time": now, "level": level, "event": event, "message": sentence}
-    return json.dumps(_finite(head | dict(fields)), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(head | dict(fields)), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

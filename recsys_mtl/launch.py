@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import time
 from importlib.metadata import version
 from typing import Any
@@ -21,7 +22,7 @@ from recsys_mtl.data.stream import plan_of
 from recsys_mtl.endpoint import Endpoint
 from recsys_mtl.events import tell
 from recsys_mtl.metrics.snapshot import RunFacts
-from recsys_mtl.preemption import PreemptionError, StopOnSigterm
+from recsys_mtl.preemption import PreemptionError, Sigterm
 from recsys_mtl.progress import ProgressLine, show_result
 from recsys_mtl.run_folder import RunFolder, result_of, storage_url
 from recsys_mtl.train import TrainJob, train_worker
@@ -57,41 +58,55 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     endpoint = Endpoint(config)
     try:
         start_ray(config)
-        device = device_of(config)
-        # Only now, when nothing more speaks against the run, does an earlier one give way.
-        if fresh:
-            folder.delete()
-        folder.begin(config, train.digest)
-        endpoint.start(_facts(config, device, started))
-        job = TrainJob(
-            config=config,
-            device=device,
-            train=train,
-            eval=evaluation,
-            run_url=folder.url,
-            last_step=last_step,
-            exporter=endpoint.actor,
-        )
-        tell(
-            "run",
-            f"run {config.run.name}: {train.rows:,} rows, {last_step:,} steps of "
-            f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
-            f"{job.device}",
-            run=config.run.name,
-            rows=train.rows,
-            last_step=last_step,
-            workers=config.cluster.num_workers,
-            device=job.device,
-        )
-        metrics = _train(job, endpoint)
-        result = result_of(config, metrics, wall_seconds=time.time() - started)
-        folder.finish(result, config.task_names)
-        show_result(result, folder.url)
-        endpoint.end("finished")
-        return result
+        with Sigterm(config.cluster.grace_seconds) as sigterm:
+            device = device_of(config)
+            # Only now, when nothing more speaks against the run, does an earlier one give way.
+            if fresh:
+                folder.delete()
+            folder.begin(config, train.digest)
+            endpoint.start(_facts(config, device, started))
+            job = TrainJob(
+                config=config,
+                device=device,
+                train=train,
+                eval=evaluation,
+                run_url=folder.url,
+                last_step=last_step,
+                exporter=endpoint.actor,
+            )
+            return _run_to_the_end(job, folder, endpoint, sigterm, started)
     finally:
         endpoint.close()
         ray.shutdown()
+
+
+def _run_to_the_end(
+    job: TrainJob, folder: RunFolder, endpoint: Endpoint, sigterm: Sigterm, started: float
+) -> dict[str, Any]:
+    """Train, and write and tell the result; whatever the end, the endpoint shows it."""
+    config = job.config
+    tell(
+        "run",
+        f"run {config.run.name}: {job.train.rows:,} rows, {job.last_step:,} steps of "
+        f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
+        f"{job.device}",
+        run=config.run.name,
+        rows=job.train.rows,
+        last_step=job.last_step,
+        workers=config.cluster.num_workers,
+        device=job.device,
+    )
+    try:
+        metrics = _train(job, endpoint, sigterm)
+        result = result_of(config, metrics, wall_seconds=time.time() - started)
+        folder.finish(result, config.task_names)
+    except BaseException as error:
+        from_outside = isinstance(error, PreemptionError | KeyboardInterrupt)
+        endpoint.end("preempted" if from_outside else "failed", seconds_left=sigterm.seconds_left)
+        raise
+    show_result(result, folder.url)
+    endpoint.end("finished", seconds_left=sigterm.seconds_left)
+    return result
 
 
 def _facts(config: RunConfig, device: str, started: float) -> RunFacts:
@@ -109,30 +124,32 @@ def _facts(config: RunConfig, device: str, started: float) -> RunFacts:
     )
 
 
-def _train(job: TrainJob, endpoint: Endpoint) -> dict[str, Any]:
-    """Train to the end, and have the endpoint say so where there is none.
+def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any]:
+    """Train to the end; the metrics of the last report.
 
     Raises:
-        PreemptionError: SIGTERM came; what was trained is in a checkpoint.
+        PreemptionError: SIGTERM came before the end.
     """
-    name, grace = job.config.run.name, job.config.cluster.grace_seconds
-    stop = StopOnSigterm(endpoint.ask_to_stop, grace_seconds=grace)
+    name, tasks = job.config.run.name, job.config.task_names
+    early = PreemptionError(
+        f"run {name!r} was ended by SIGTERM before it could take a checkpoint; the same command "
+        "goes on from the last one"
+    )
+    if sigterm.asked:
+        raise early
     try:
-        with stop, ProgressLine(endpoint.status, job.config.task_names):
+        with (
+            ProgressLine(endpoint.status, tasks),
+            sigterm.stopping(endpoint.ask_to_stop, lambda: endpoint.has_begun),
+        ):
             metrics = _fit(job)
-    except BaseException as error:
-        # After SIGTERM workers may be lost at any moment: that is no failure of the run.
-        told_to = stop.asked and not isinstance(error, UserError)
-        from_outside = told_to or isinstance(error, KeyboardInterrupt)
-        endpoint.end("preempted" if from_outside else "failed")
-        if told_to:
-            raise PreemptionError(
-                f"run {name!r} was ended by SIGTERM before it could take a checkpoint; the same "
-                "command goes on from the last one"
-            ) from None
+    except UserError:
+        raise
+    except (Exception, KeyboardInterrupt):
+        if sigterm.asked:  # workers may be lost at any moment then: that is no failure of the run
+            raise early from None
         raise
     if metrics["step"] < job.last_step:
-        endpoint.end("preempted")
         raise PreemptionError(
             f"run {name!r} was ended by SIGTERM at step {metrics['step']:,} of "
             f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"
@@ -221,6 +238,7 @@ def _fit(job: TrainJob) -> dict[str, Any]:
             callbacks=[_StopAtUserErrors()],
         ),
     )
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         result = trainer.fit()
     except SystemExit:  # Ray Train's own answer to Ctrl-C, when it has ended the workers
@@ -233,6 +251,8 @@ def _fit(job: TrainJob) -> dict[str, Any]:
             f"{error}\nrun {config.run.name!r} failed; the same command goes on from its last "
             f"checkpoint. Workers' logs: {_log_folder()}"
         ) from None
+    finally:
+        signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
     return dict(result.metrics)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -11,41 +10,61 @@ from typing import Self
 from recsys_mtl.events import tell
 from recsys_mtl.repeating import Repeating
 
-_SECONDS_BETWEEN_CALLS = 0.5
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class PreemptionError(Exception):
     """The run was ended from outside and can go on later."""
 
 
-class StopOnSigterm:
-    """Between `with` and its end, SIGTERM asks the workers to stop instead of ending the process.
+class Sigterm:
+    """Between `with` and its end, SIGTERM is noted, and no more happens by itself.
 
-    A second one changes nothing: Kubernetes and Ray may both send theirs. The end of the grace
-    period interrupts training as Ctrl-C does; what is left then is the last committed checkpoint.
+    A second one changes nothing: Kubernetes and Ray may both send theirs.
     """
 
-    def __init__(self, ask_workers: Callable[[], None], *, grace_seconds: float) -> None:
-        """Name what asks them.
+    def __init__(self, grace_seconds: float) -> None:
+        """Take it that the sender kills no sooner than `grace_seconds` after the first."""
+        self.asked = False
+        """Whether it came."""
+        self._grace_seconds, self._until = grace_seconds, float("inf")
+
+    def seconds_left(self) -> float:
+        """Of the grace period; without end before SIGTERM."""
+        return self._until - time.monotonic()
+
+    def stopping(self, ask_workers: Callable[[], None], begun: Callable[[], bool]) -> Repeating:
+        """Between `with` and its end, have the workers of a run in training leave at SIGTERM.
+
+        Where they do not train yet, and when the grace period is over, training is interrupted as
+        by Ctrl-C, every second until it ends: what is left then is the last committed checkpoint.
 
         Args:
-            ask_workers: called until they have stopped, since it may go amiss; must not raise.
-            grace_seconds: from the first SIGTERM on.
+            ask_workers: called every second, since it may go amiss.
+            begun: whether they train.
         """
-        self._ask_workers, self._grace_seconds = ask_workers, grace_seconds
-        self._asked = threading.Event()
-        self._until = float("inf")
-        self._told = self._interrupted = False
-        self._thread = Repeating(self._look, seconds=_SECONDS_BETWEEN_CALLS, name="sigterm")
+        told = False
 
-    @property
-    def asked(self) -> bool:
-        """Whether SIGTERM came."""
-        return self._asked.is_set()
+        def look() -> None:
+            nonlocal told
+            if not self.asked:
+                return
+            if begun() and self.seconds_left() > 0:
+                ask_workers()
+                sentence = (
+                    f"SIGTERM: taking a checkpoint and leaving, within {self._grace_seconds:g} s"
+                )
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+                sentence = "SIGTERM: leaving, with the last checkpoint that was taken before"
+            if not told:
+                told = True
+                tell("stopping", sentence)
+
+        return Repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self._thread.__enter__()
+        self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(
@@ -54,25 +73,10 @@ class StopOnSigterm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._thread.__exit__(kind, error, traceback)
         signal.signal(signal.SIGTERM, self._before)
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        # Nothing else here: the main thread may stand anywhere, in the middle of a call of Ray's.
-        if not self._asked.is_set():
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # No lock and no call: the main thread may stand anywhere, this function included.
+        if not self.asked:
             self._until = time.monotonic() + self._grace_seconds
-            self._asked.set()
-
-    def _look(self) -> None:
-        if not self._asked.is_set() or self._interrupted:
-            return
-        if not self._told:
-            self._told = True
-            seconds = f"{self._grace_seconds:g}"
-            tell("stopping", f"SIGTERM: taking a checkpoint and leaving, within {seconds} s")
-        if time.monotonic() < self._until:
-            self._ask_workers()
-            return
-        self._interrupted = True
-        tell("interrupting", "no checkpoint within the grace period: interrupting the workers")
-        os.kill(os.getpid(), signal.SIGINT)
+            self.asked = True

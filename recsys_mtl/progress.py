@@ -74,7 +74,7 @@ class ProgressLine:
             self._sharding = status.sharding
             for line in status.sharding:
                 tell("sharding", line)
-        snapshot = status.snapshot
+        snapshot = status.view.snapshot
         if snapshot is None or snapshot.step == self._shown:
             return
         line = progress_line(snapshot, self._tasks)

@@ -1,11 +1,13 @@
 """A function called again and again on a thread of its own."""
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 _JOIN_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 class Repeating:
@@ -15,7 +17,7 @@ class Repeating:
         """Name what to call.
 
         Args:
-            call: must not raise.
+            call: what it raises is logged, and it is called again.
             seconds: the pause.
             name: of the thread.
         """
@@ -38,4 +40,7 @@ class Repeating:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
-            self._call()
+            try:
+                self._call()
+            except Exception:
+                _log.exception("%s failed", self._thread.name)

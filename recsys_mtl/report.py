@@ -134,9 +134,8 @@ class Reporter:
         self._last_row = rows[-1]
         self._stop_when_diverged(rows)
 
-    def evaluated(self, step: int, evaluation: dict[str, dict[str, float]]) -> None:
-        """Report up to `step` with a new evaluation."""
-        self.report(step)
+    def evaluated(self, evaluation: dict[str, dict[str, float]]) -> None:
+        """Show a new evaluation, of the last step that was reported."""
         self.evaluation = evaluation
         self._send_again()
 

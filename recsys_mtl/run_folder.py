@@ -72,11 +72,11 @@ class RunFolder:
         self._write("data.json", json.dumps({"digest": data_digest}).encode())
 
     def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
-        """Write result.json, which makes the run a finished one, and draw the trace."""
-        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+        """Draw the trace, and write result.json, which makes the run a finished one."""
         picture = io.BytesIO()
         draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
         self._write("traces.png", picture.getvalue())
+        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever committed: before that, there is no run to go on with."""

@@ -60,10 +60,12 @@ def train_worker(job: TrainJob) -> None:
     reporter = Reporter(config, context, job.run_url, worker.plan, job.last_step, job.exporter)
     step = _restore(worker, reporter, job)
     reporter.begin(worker.tables.plan if worker.tables is not None else {})
-    step = _train(worker, reporter, job, step)
+    first_step, step = step, _train(worker, reporter, job, step)
+    if step > first_step:
+        _save(worker, reporter, job, step)  # safe before anything else can go wrong
     if step == job.last_step:
-        reporter.evaluated(step, evaluate(worker, job.eval))
-    _save(worker, reporter, job, step)
+        reporter.evaluated(evaluate(worker, job.eval))
+        _save(worker, reporter, job, step)
     reporter.close()
 
 
@@ -80,18 +82,19 @@ def _train(worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> int:
             record, logits = train_step(worker, on_device, clock, stop=reporter.stop_asked())
             reporter.add(on_device, record, logits)
             step = batch.step + 1
-            if _due(step, training.log_interval_steps):
-                reporter.report(step)
-            if _due(step, training.evaluation_interval_steps) and step < job.last_step:
-                reporter.evaluated(step, evaluate(worker, job.eval))
-                reporter.restart_clock()
-            if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
-                _save(worker, reporter, job, step)
-                reporter.restart_clock()
             # Every worker sees the same votes at the same step. Those of the step before, which
             # a device has done by now: nobody waits for this one.
             if before is not None and bool(before.stop_votes > 0):
                 break
+            if _due(step, training.log_interval_steps):
+                reporter.report(step)
+            if _due(step, training.evaluation_interval_steps) and step < job.last_step:
+                reporter.report(step)  # first: an evaluation is no training time
+                reporter.evaluated(evaluate(worker, job.eval))
+                reporter.restart_clock()
+            if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
+                _save(worker, reporter, job, step)
+                reporter.restart_clock()
             waiting_since = time.perf_counter()
     reporter.report(step)
     return step

@@ -72,9 +72,18 @@ def combine_gradients(
         [P] in the gradients' dtype, but float32 for float16 and bfloat16; `out` if given.
 
     Raises:
-        ValueError: `out` has another shape or dtype.
+        TypeError: coefficients that are not float64.
+        ValueError: a number of coefficients that is not T, or an `out` of another shape or dtype.
     """
-    task_gradients = task_gradients.detach()
+    task_gradients, coefficients = task_gradients.detach(), coefficients.detach()
+    # A compiled loop would read on past the end of what it is given.
+    if coefficients.dtype != torch.float64:
+        raise TypeError(f"coefficients are {coefficients.dtype}; pass torch.float64.")
+    if coefficients.shape != task_gradients.shape[:1]:
+        raise ValueError(
+            f"coefficients have shape {tuple(coefficients.shape)}; with these gradients pass one "
+            f"for each of the {len(task_gradients)} tasks."
+        )
     dtype = torch.promote_types(task_gradients.dtype, torch.float32)
     if out is None:
         out = task_gradients.new_empty(task_gradients.shape[1], dtype=dtype)
@@ -84,7 +93,7 @@ def combine_gradients(
             f"shape {tuple(task_gradients.shape[1:])}."
         )
     if _has_loops(task_gradients):
-        cpu_loops.combine(task_gradients, coefficients.detach(), out)
+        cpu_loops.combine(task_gradients, coefficients, out)
         return out
     pieces = torch.split(out, _block_columns(task_gradients))
     for block, piece in zip(_float64_blocks(task_gradients), pieces, strict=True):

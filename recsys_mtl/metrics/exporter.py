@@ -3,7 +3,8 @@
 Runs as an actor that the driver makes, so that it outlives restarts of the workers. Rank 0 sends
 it a `Snapshot` at every log interval and does not wait; the driver tells it how the run ends.
 Counters show the run's totals, which travel with its checkpoints: a step that is trained again
-after a restart is not counted twice.
+after a restart of the workers is not counted twice. When this process is lost, Ray makes another,
+and the driver hands over what it last heard.
 """
 
 import threading
@@ -13,9 +14,9 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 
-from recsys_mtl.metrics.families import RunView, families
+from recsys_mtl.metrics.families import families
 from recsys_mtl.metrics.page_server import serve_page
-from recsys_mtl.metrics.snapshot import RunFacts, Snapshot, State, Status
+from recsys_mtl.metrics.snapshot import RunFacts, RunView, Snapshot, State, Status
 
 
 class RunExporter:
@@ -23,7 +24,7 @@ class RunExporter:
 
     def __init__(self, facts: RunFacts) -> None:
         self._view = RunView(facts)
-        self._earlier_attempts = self._attempts = 0
+        self._attempts = self._earlier_attempts = 0
         self._sharding: tuple[str, ...] | None = None
         self._port: int | None = None
         self._scrapes = 0
@@ -39,18 +40,18 @@ class RunExporter:
         bind_address: str,
         ports: Sequence[int],
         token: str | None,
-        earlier_attempts: int = 0,
+        earlier: Status | None = None,
     ) -> int:
         """Answer scrapes, and return the port; see `serve_page`.
 
         Args:
-            earlier_attempts: that an exporter saw which was lost.
+            earlier: of an exporter that was lost.
 
         Raises:
             OSError: no port is free.
         """
-        self._earlier_attempts = earlier_attempts
-        self._change(restarts=self._restarts())
+        if earlier is not None:
+            self._take_over(earlier)
         self._port = serve_page(self.page, bind_address, ports, token)
         return self._port
 
@@ -82,7 +83,7 @@ class RunExporter:
         """What the driver follows."""
         return Status(
             port=self._port,
-            snapshot=self._view.snapshot,
+            view=self._view,
             sharding=self._sharding,
             attempts=self._earlier_attempts + self._attempts,
             scrapes=self._scrapes,
@@ -103,6 +104,15 @@ class RunExporter:
     def describe(self) -> list[Metric]:
         """Nothing: else prometheus_client would collect once to learn the names."""
         return []
+
+    def _take_over(self, earlier: Status) -> None:
+        own, self._view = self._view.snapshot, earlier.view
+        list(self.collect())  # from where counters go on
+        self._earlier_attempts = earlier.attempts
+        self._scrapes = max(self._scrapes, earlier.scrapes)
+        self._change(restarts=self._restarts())
+        if own is not None:
+            self.update(own)  # rank 0 was faster
 
     def _restarts(self) -> int:
         return max(0, self._earlier_attempts + self._attempts - 1)

@@ -4,9 +4,7 @@ Names start with `recsys_mtl_`, carry base units, and end in `_total` on counter
 from closed sets: the run, its tasks, splits, phases, reasons and states.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import accumulate, combinations
 from typing import Any
 
@@ -18,7 +16,7 @@ from prometheus_client.core import (
 )
 
 from recsys_mtl.metrics.record import PHASE_BUCKETS_SECONDS, PHASES
-from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts, RunFacts, Snapshot, State
+from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts, RunFacts, RunView, Snapshot
 
 NotLower = Callable[[tuple[str, ...], float], float]
 """The larger of a number and what was shown under that key before."""
@@ -34,20 +32,6 @@ _GAUGES_OF_SPLITS = {
     "log_loss": "Mean binary cross-entropy (nats a row).",
     "calibration": "Mean prediction over the observed rate.",
 }
-
-
-@dataclass
-class RunView:
-    """Everything a page is made of."""
-
-    facts: RunFacts
-    state: State = "running"
-    ended_at: float | None = None
-    """Unix seconds."""
-    restarts: int = 0
-    snapshot: Snapshot | None = None
-    updated_at: float = field(default_factory=time.time)
-    """Unix seconds: when rank 0 last reported."""
 
 
 def families(view: RunView, not_lower: NotLower) -> Iterator[Metric]:

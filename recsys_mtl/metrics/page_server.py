@@ -5,10 +5,13 @@ a slow client as long as that likes.
 """
 
 import hmac
+import logging
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 _MOST_CLIENTS = 32
 _CLIENT_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 def serve_page(
@@ -75,17 +79,28 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # A socket's own timeout is for each read: a client that drips bytes would hold its place.
+        deadline = threading.Timer(_CLIENT_SECONDS, _hang_up, (request,))
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            deadline.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a client that hangs up is not worth a traceback in the run's log
+        if not isinstance(sys.exception(), OSError | ValueError):  # a client that has hung up
+            _log.exception("the metrics page could not be given out")
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Have whoever reads from it or writes to it see its end."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _CLIENT_SECONDS
     expected: bytes | None
     make_page: Callable[[], bytes]
 

@@ -1,5 +1,6 @@
 """What rank 0 and the driver tell the exporter: plain numbers, the same whoever looks."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -67,13 +68,28 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class RunView:
+    """Everything a page is made of."""
+
+    facts: RunFacts
+    state: State = "running"
+    ended_at: float | None = None
+    """Unix seconds."""
+    restarts: int = 0
+    """Of the workers, since the command was started."""
+    snapshot: Snapshot | None = None
+    """The newest; None before the first."""
+    updated_at: float = field(default_factory=time.time)
+    """Unix seconds: when rank 0 last reported."""
+
+
+@dataclass(frozen=True)
 class Status:
-    """What the driver asks the exporter for."""
+    """What the driver asks the exporter for, and hands to the one that takes over from it."""
 
     port: int | None
     """None while it serves no page."""
-    snapshot: Snapshot | None
-    """The newest; None before the first."""
+    view: RunView
     sharding: tuple[str, ...] | None
     """Lines that say where the newest attempt's tables lie; None before the first attempt."""
     attempts: int

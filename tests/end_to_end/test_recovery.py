@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,25 @@ def test_a_run_that_cannot_go_on_so_is_refused(
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_sigterm_ends_a_run_that_still_waits_for_workers(
+    place: Place, cluster: dict[str, str]
+) -> None:
+    more = ("run.name=waiting", "data.lanes=8", "cluster.num_workers=8")
+    process = subprocess.Popen(
+        command_line("train", place.yaml, *(part for o in more for part in ("--set", o))),
+        env=cluster,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "run":
+            break
+    time.sleep(5)  # Ray Train asks for what there is not
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    assert json.loads(errors.splitlines()[-1])["event"] == "preempted"

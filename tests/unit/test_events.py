@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -55,3 +59,40 @@ def test_what_is_no_terminal_reads_json_unless_told_otherwise(
     complain("refused", "no such file")
     told = json.loads(capsys.readouterr().err)
     assert (told["level"], told["message"]) == ("error", "no such file")
+
+
+def test_threads_do_not_mix_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    choose_format("json")
+    threads = [
+        threading.Thread(target=lambda: [tell("progress", "step", n=n) for n in range(1000)])
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(json.loads(line)["n"] for line in lines) == sorted([*range(1000)] * 3)
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_reader_that_has_gone_away_stops_nothing(format: str) -> None:
+    program = (
+        "import sys; from recsys_mtl.events import choose_format, tell\n"
+        f"choose_format({format!r})\n"
+        "sys.stdin.readline()\n"
+        "for n in range(3): tell('progress', 'w\u00fcnsche')\n"
+        "sys.stderr.write('went on')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii:backslashreplace"},
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate("go\n", timeout=60)
+    assert errors.startswith("went on")

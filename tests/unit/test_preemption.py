@@ -1,13 +1,14 @@
-"""SIGTERM while workers train."""
+"""SIGTERM while workers train, before they do, and when they do not stop."""
 
 import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from recsys_mtl.preemption import StopOnSigterm
+from recsys_mtl.preemption import Sigterm
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -17,34 +18,56 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
     assert condition()
 
 
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_sigterm_asks_the_workers_until_they_have_stopped() -> None:
     calls: list[float] = []
-    with StopOnSigterm(lambda: calls.append(time.monotonic()), grace_seconds=60) as stop:
-        time.sleep(0.7)
-        assert (stop.asked, calls) == (False, [])
-        os.kill(os.getpid(), signal.SIGTERM)
+    with Sigterm(60) as sigterm:
+        with sigterm.stopping(lambda: calls.append(time.monotonic()), lambda: True):
+            time.sleep(1.2)
+            assert (sigterm.asked, calls, sigterm.seconds_left()) == (False, [], float("inf"))
+            terminate()
+            terminate()  # changes nothing
+            wait_for(lambda: len(calls) >= 2)
+            assert sigterm.asked
+            assert 50 < sigterm.seconds_left() < 60
+        asked = len(calls)
+        time.sleep(1.2)
+        assert len(calls) == asked, "nobody is asked after the end"
+
+
+@pytest.mark.parametrize(("grace_seconds", "begun"), [(1, True), (60, False)])
+def test_what_does_not_stop_or_has_not_begun_is_interrupted_again_and_again(
+    grace_seconds: float, begun: bool
+) -> None:
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        with (
+            Sigterm(grace_seconds) as sigterm,
+            sigterm.stopping(lambda: None, lambda: begun),
+        ):
+            terminate()
+            wait_for(lambda: len(interrupts) >= 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_workers_are_asked_although_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise BrokenPipeError
+
+    calls: list[None] = []
+    monkeypatch.setattr("recsys_mtl.preemption.tell", broken)
+    with Sigterm(60) as sigterm, sigterm.stopping(lambda: calls.append(None), lambda: True):
+        terminate()
         wait_for(lambda: len(calls) >= 2)
-        assert stop.asked
-    asked = len(calls)
-    time.sleep(0.7)
-    assert len(calls) == asked, "nobody is asked after the end"
-
-
-def terminate_twice(grace_seconds: float, wait_seconds: float) -> None:
-    with StopOnSigterm(lambda: None, grace_seconds=grace_seconds):
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(wait_seconds)
-
-
-def test_the_end_of_the_grace_period_interrupts_and_nothing_before() -> None:
-    terminate_twice(grace_seconds=60, wait_seconds=1.5)
-    with pytest.raises(KeyboardInterrupt):
-        terminate_twice(grace_seconds=1, wait_seconds=10)
 
 
 def test_afterwards_sigterm_is_what_it_was() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with StopOnSigterm(lambda: None, grace_seconds=1):
+    with Sigterm(1):
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before

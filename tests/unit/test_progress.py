@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from recsys_mtl.events import choose_format
-from recsys_mtl.metrics.snapshot import Status
+from recsys_mtl.metrics.snapshot import RunView, Status
 from recsys_mtl.progress import ProgressLine, progress_line, show_result
-from tests.unit.metrics.snapshots import TASKS, snapshot
+from tests.unit.metrics.snapshots import FACTS, TASKS, snapshot
 
 RESULT: dict[str, Any] = {
     "run": "demo",
@@ -111,9 +111,8 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
         asked.append(None)
         if len(asked) == 1:
             return None
-        return Status(
-            port=1, snapshot=snapshot(), sharding=("worker 0: 1 shard(s)",), attempts=1, scrapes=0
-        )
+        view = RunView(FACTS, snapshot=snapshot())
+        return Status(port=1, view=view, sharding=("worker 0: 1 shard(s)",), attempts=1, scrapes=0)
 
     with ProgressLine(status, TASKS):
         deadline = time.monotonic() + 10

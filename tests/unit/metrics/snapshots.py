@@ -10,11 +10,22 @@ from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.methods import Decision, decide
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.record import BYTE_KINDS, PHASES, StepRecord, Totals, record_rows
-from recsys_mtl.metrics.snapshot import Snapshot
+from recsys_mtl.metrics.snapshot import RunFacts, Snapshot
 
 # T tasks, P shared parameters
 
 TASKS = ("purchase", "cart", "wish")
+FACTS = RunFacts(
+    run="demo",
+    task_names=TASKS,
+    method="gradops",
+    scope="all",
+    alpha=0.5,
+    device="cpu",
+    workers=2,
+    version="0.1.0",
+    started_at=1_000.0,
+)
 GRADOPS = GradOPS(kind="gradops")
 CONFLICT = torch.tensor([[3.0, 4.0, 0.0], [-4.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
 """[T, P]: cosines -0.48, 0.8 / sqrt(2) and 0.6 / sqrt(2)."""

@@ -13,20 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.metrics.exporter import RunExporter
 from recsys_mtl.metrics.record import PHASE_BUCKETS_SECONDS, PHASES
-from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts, RunFacts
-from tests.unit.metrics.snapshots import TASKS, record, snapshot
+from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts
+from tests.unit.metrics.snapshots import FACTS, TASKS, record, snapshot
 
-FACTS = RunFacts(
-    run="demo",
-    task_names=TASKS,
-    method="gradops",
-    scope="all",
-    alpha=0.5,
-    device="cpu",
-    workers=2,
-    version="0.1.0",
-    started_at=1_000.0,
-)
 NUMBERS = {
     task: {"auc": 0.7 + 0.1 * place, "log_loss": 0.3 + place, "calibration": 1.1 + place}
     for place, task in enumerate(TASKS)
@@ -46,12 +35,13 @@ def exporter() -> RunExporter:
 def scrape(exporter: RunExporter) -> Scrape:
     port = exporter.serve("127.0.0.1", [0], None)
 
-    def families() -> dict[str, Metric]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        return {family.name: family for family in text_string_to_metric_families(text)}
+    return lambda: page_of(port)
 
-    return families
+
+def page_of(port: int) -> dict[str, Metric]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
 
 
 def value(scraped: dict[str, Metric], family: str, **labels: str) -> float:
@@ -83,7 +73,7 @@ def test_before_training_there_is_what_the_driver_knows(
     states = {state: value(scraped, "run_state", state=state) for state in STATES}
     assert states == dict.fromkeys(STATES, 0.0) | {"running": 1.0}
     assert not any("task" in name or "end_timestamp" in name for name in scraped)
-    assert exporter.status().snapshot is None
+    assert exporter.status().view.snapshot is None
 
 
 @pytest.mark.parametrize("state", ["finished", "failed", "preempted"])
@@ -104,7 +94,7 @@ def test_the_end_shows_its_state_its_time_and_the_last_numbers(
 def test_each_task_has_one_series_of_each_gauge(exporter: RunExporter, scrape: Scrape) -> None:
     sent = replace(snapshot(evaluation=NUMBERS), window=dict.fromkeys(TASKS, NUMBERS["wish"]))
     exporter.update(sent)
-    assert exporter.status().snapshot == sent
+    assert exporter.status().view.snapshot == sent
     scraped = scrape()
     for name in OF_TASKS:
         assert len(scraped[f"recsys_mtl_task_{name}"].samples) == len(TASKS)
@@ -209,15 +199,35 @@ def test_every_attempt_but_the_first_is_a_restart(exporter: RunExporter, scrape:
     assert exporter.status().sharding == ("attempt 2",)
 
 
-def test_an_exporter_that_takes_over_goes_on_counting_restarts(
-    exporter: RunExporter, scrape: Scrape
-) -> None:
-    exporter.begin([])  # workers may be faster than the driver
+def test_an_exporter_that_takes_over_goes_on_where_the_lost_one_was() -> None:
+    lost, exporter = RunExporter(FACTS), RunExporter(FACTS)
     for _ in range(2):
-        exporter.serve("127.0.0.1", [0], None, earlier_attempts=1)
-        assert value(scrape(), "worker_restarts") == 1
-    exporter.begin([])
-    assert (value(scrape(), "worker_restarts"), exporter.status().attempts) == (2, 3)
+        lost.begin([])
+    lost.update(snapshot(record(), record(), step=20, evaluation=NUMBERS))
+    lost.page()
+    exporter.begin([])  # workers may be faster than the driver, and stand at a checkpoint
+    exporter.update(snapshot(record(), step=10, weight_cart=0.9))
+    port = exporter.serve("127.0.0.1", [0], None, lost.status())
+    scraped = page_of(port)
+    assert value(scraped, "worker_restarts") == 2
+    assert value(scraped, "rows") == 2 * 64
+    assert value(scraped, "steps") == 20
+    assert value(scraped, "task_weight", task="cart") == 0.9
+    assert value(scraped, "task_auc", task="cart", split="eval") == NUMBERS["cart"]["auc"]
+    status = exporter.status()
+    assert (status.attempts, status.scrapes) == (3, 2)
+
+
+def test_an_exporter_that_takes_over_invents_no_report_and_no_state() -> None:
+    lost, exporter = RunExporter(FACTS), RunExporter(FACTS)
+    lost.update(snapshot())
+    lost.end("failed")
+    time.sleep(0.01)
+    scraped = page_of(exporter.serve("127.0.0.1", [0], None, lost.status()))
+    view = lost.status().view
+    assert value(scraped, "updated_timestamp_seconds") == view.updated_at
+    assert value(scraped, "run_end_timestamp_seconds") == view.ended_at
+    assert value(scraped, "run_state", state="failed") == 1
 
 
 def test_a_checkpoint_is_shown_when_there_is_one(exporter: RunExporter, scrape: Scrape) -> None:
