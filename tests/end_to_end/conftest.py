@@ -41,6 +41,7 @@ def cluster() -> Iterator[dict[str, str]]:
         "--num-cpus=4",
         "--include-dashboard=true",
         f"--dashboard-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",  # another Ray may have the usual one
         "--disable-usage-stats",
     ]
     process = subprocess.Popen(
