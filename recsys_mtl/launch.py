@@ -23,7 +23,7 @@ from recsys_mtl.endpoint import Endpoint
 from recsys_mtl.events import tell
 from recsys_mtl.metrics.snapshot import RunFacts
 from recsys_mtl.preemption import PreemptionError, Sigterm
-from recsys_mtl.progress import ProgressLine, show_result
+from recsys_mtl.progress import show_result, showing_progress
 from recsys_mtl.run_folder import RunFolder, result_of, storage_url
 from recsys_mtl.train import TrainJob, train_worker
 
@@ -139,7 +139,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
         raise early
     try:
         with (
-            ProgressLine(endpoint.status, tasks),
+            showing_progress(endpoint.status, tasks),
             sigterm.stopping(endpoint.ask_to_stop, lambda: endpoint.has_begun),
         ):
             metrics = _fit(job)

@@ -4,11 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Self
 
 from recsys_mtl.events import tell
-from recsys_mtl.repeating import Repeating
+from recsys_mtl.repeating import repeating
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -33,7 +34,9 @@ class Sigterm:
         """Of the grace period; without end before SIGTERM."""
         return self._until - time.monotonic()
 
-    def stopping(self, ask_workers: Callable[[], None], begun: Callable[[], bool]) -> Repeating:
+    def stopping(
+        self, ask_workers: Callable[[], None], begun: Callable[[], bool]
+    ) -> AbstractContextManager[None]:
         """Between `with` and its end, have the workers of a run in training leave at SIGTERM.
 
         Where they do not train yet, and when the grace period is over, training is interrupted as
@@ -61,7 +64,7 @@ class Sigterm:
                 told = True
                 tell("stopping", sentence)
 
-        return Repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
+        return repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGTERM, self._note)

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from rich.live import Live
 from rich.table import Table
@@ -13,7 +13,7 @@ from recsys_mtl.config import RunConfig
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.events import console, is_json, tell
 from recsys_mtl.metrics.snapshot import Snapshot, Status
-from recsys_mtl.repeating import Repeating
+from recsys_mtl.repeating import repeating
 
 _SECONDS_BETWEEN_LINES = 10.0  # where lines cannot be redrawn
 
@@ -40,33 +40,40 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
         tell("log", line)
 
 
-class ProgressLine:
-    """Follows a run in a thread of its own, between `with` and its end."""
+@contextmanager
+def showing_progress(
+    status: Callable[[], Status | None], task_names: tuple[str, ...]
+) -> Iterator[None]:
+    """Follow a run on a thread of its own, between `with` and its end.
 
-    def __init__(self, status: Callable[[], Status | None], task_names: tuple[str, ...]) -> None:
-        """Follow what `status` returns, None where it is not known."""
-        self._status, self._tasks = status, task_names
+    Args:
+        status: how it stands; None where that is not known.
+    """
+    with (
+        Live(console=console, auto_refresh=False, transient=True)
+        if not is_json()
+        else (nullcontext()) as live
+    ):
+        line = _ProgressLine(status, task_names, live)
+        with repeating(line.look, seconds=0.5, name="progress"):
+            yield
+
+
+class _ProgressLine:
+    """What was shown so far."""
+
+    def __init__(
+        self,
+        status: Callable[[], Status | None],
+        task_names: tuple[str, ...],
+        live: Live | None,
+    ) -> None:
+        self._status, self._tasks, self._live = status, task_names, live
         self._shown, self._shown_at = -1, 0.0
         self._sharding: tuple[str, ...] | None = None
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._thread = Repeating(self._look, seconds=0.5, name="progress")
 
-    def __enter__(self) -> Self:
-        if not is_json():
-            self._live.start()
-        self._thread.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._thread.__exit__(kind, error, traceback)
-        self._live.stop()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Show what is new."""
         status = self._status()
         if status is None:
             return
@@ -78,7 +85,7 @@ class ProgressLine:
         if snapshot is None or snapshot.step == self._shown:
             return
         line = progress_line(snapshot, self._tasks)
-        if console.is_terminal and not is_json():
+        if self._live is not None and console.is_terminal:
             self._live.update(line, refresh=True)
         elif time.monotonic() - self._shown_at < _SECONDS_BETWEEN_LINES:
             return

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,11 +20,11 @@ import yaml
 from .runs import (
     Place,
     arguments,
-    command_line,
     free_port,
     processes_titled,
     scrape,
     scrape_text,
+    started,
     wait_until,
 )
 
@@ -134,37 +133,25 @@ def train_and_kill(place: Place, cluster: dict[str, str], prometheus: Prometheus
         f"metrics.discovery_folder={prometheus.discovery}",
         "metrics.linger_seconds=30",
     )
-    process = subprocess.Popen(
-        command_line(*arguments(place, name, *overrides)),
-        env=cluster,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    url, printed = None, ""
-    while url is None:
-        line = process.stdout.readline()
-        printed += line
-        assert line, f"the run ended early: {printed}"
-        url = re.search(r'"url": "(http://[^"]+/metrics)"', line)
+    process, printed = started(cluster, *arguments(place, name, *overrides), until="metrics")
+    url = json.loads(printed.splitlines()[-1])["url"]
     # Ray Train's own record of committed checkpoints; the run is past step 60 by then.
     committed = place.folder / "runs" / name / "checkpoint_manager_snapshot.json"
     wait_until(committed.exists, timeout_seconds=120, what="a committed checkpoint")
-    seen = [scrape(url[1])]
+    seen = [scrape(url)]
     for title in ("ray::RunExporter", "ray::RayTrainWorker"):
         os.kill(processes_titled(title, cluster)[0], signal.SIGKILL)
         wait_until(
-            lambda: _trains(url[1], name), timeout_seconds=60, what=f"a page after {title}'s end"
+            lambda: _trains(url, name), timeout_seconds=60, what=f"a page after {title}'s end"
         )
-    page = scrape_text(url[1])
+    page = scrape_text(url)
     while process.poll() is None:
         try:
-            seen.append(scrape(url[1]))
+            seen.append(scrape(url))
         except OSError:
             break  # the run has ended, and its endpoint with it
         time.sleep(0.2)
-    printed += process.communicate(timeout=180)[0]
+    printed += "".join(process.communicate(timeout=180))
     return KilledRun(place, name, process.returncode, printed, started_at, time.time(), page, seen)
 
 

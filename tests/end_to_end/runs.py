@@ -1,5 +1,6 @@
 """Small click logs, and the command line as a user has it."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -153,3 +154,23 @@ def arguments(place: Place, run: str, *overrides: str) -> list[object]:
     """To train a run of this name on the log of `place`."""
     sets = (f"run.name={run}", "data.on_error=skip", "training.epochs=100", *overrides)
     return ["train", place.yaml, *(part for o in sets for part in ("--set", o))]
+
+
+def started(
+    environment: dict[str, str], *arguments: object, until: str
+) -> tuple[subprocess.Popen[str], str]:
+    """The command line at work, and what it printed up to the first event of that name."""
+    process = subprocess.Popen(
+        command_line(*arguments),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if json.loads(line)["event"] == until:
+            return process, printed
+    raise AssertionError(f"no event {until}: {printed}{process.communicate()[1]}")

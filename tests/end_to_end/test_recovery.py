@@ -7,7 +7,6 @@ the counts of rejected rows must come out exact, too.
 import json
 import re
 import signal
-import subprocess
 import time
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from recsys_mtl.metrics.trace import read_trace
 
 from .monitored import STEPS, STEPS_PER_EPOCH, KilledRun
-from .runs import ROWS, Place, arguments, command_line, recsys_mtl
+from .runs import ROWS, Place, arguments, recsys_mtl, started
 
 TASKS = ("purchase", "cart", "wish")
 EPOCHS = STEPS // STEPS_PER_EPOCH
@@ -90,17 +89,7 @@ def test_a_run_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finishe
     shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
 ) -> None:
     longer = (f"training.max_steps={STEPS}", "training.log_interval_steps=5")
-    process = subprocess.Popen(
-        command_line(*arguments(shared_place, "moved", *longer)),
-        env=cluster,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["event"] == "progress":
-            break
+    process, _ = started(cluster, *arguments(shared_place, "moved", *longer), until="progress")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
@@ -147,17 +136,8 @@ def test_sigterm_ends_a_run_that_still_waits_for_workers(
     place: Place, cluster: dict[str, str]
 ) -> None:
     more = ("run.name=waiting", "data.lanes=8", "cluster.num_workers=8")
-    process = subprocess.Popen(
-        command_line("train", place.yaml, *(part for o in more for part in ("--set", o))),
-        env=cluster,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["event"] == "run":
-            break
+    sets = [part for override in more for part in ("--set", override)]
+    process, _ = started(cluster, "train", place.yaml, *sets, until="run")
     time.sleep(5)  # Ray Train asks for what there is not
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)

@@ -11,7 +11,7 @@ import pytest
 
 from recsys_mtl.events import choose_format
 from recsys_mtl.metrics.snapshot import RunView, Status
-from recsys_mtl.progress import ProgressLine, progress_line, show_result
+from recsys_mtl.progress import progress_line, show_result, showing_progress
 from tests.unit.metrics.snapshots import FACTS, TASKS, snapshot
 
 RESULT: dict[str, Any] = {
@@ -114,7 +114,7 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
         view = RunView(FACTS, snapshot=snapshot())
         return Status(port=1, view=view, sharding=("worker 0: 1 shard(s)",), attempts=1, scrapes=0)
 
-    with ProgressLine(status, TASKS):
+    with showing_progress(status, TASKS):
         deadline = time.monotonic() + 10
         while len(asked) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
