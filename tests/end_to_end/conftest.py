@@ -27,6 +27,7 @@ def cluster() -> Iterator[dict[str, str]]:
     RAY_API_SERVER_ADDRESS is set for `ray job`, too.
     """
     environment = os.environ | {
+        "PATH": f"{BIN}:{os.environ['PATH']}",  # jobs find recsys-mtl there
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_JOB_STOP_WAIT_TIME_S": "60",

@@ -145,7 +145,9 @@ def train_and_kill(place: Place, cluster: dict[str, str], prometheus: Prometheus
             lambda: _trains(url, name), timeout_seconds=60, what=f"a page after {title}'s end"
         )
     page = scrape_text(url)
-    while process.poll() is None:
+    # Not to the very end: whoever looks then is taken for Prometheus, and not waited for again.
+    steps = f'recsys_mtl_steps_total{{run="{name}"}}'
+    while process.poll() is None and seen[-1].get(steps) != STEPS:
         try:
             seen.append(scrape(url))
         except OSError:

@@ -21,7 +21,7 @@ MOUNTS = ("/etc/recsys-mtl-metrics", "/etc/recsys-mtl", "/runs", "/data")
 def ray_job(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "ray"), "job", *arguments],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=240,
