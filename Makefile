@@ -36,10 +36,9 @@ lint: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
 # A torch thread a process: as many processes as cores have none to spare. The tests of whole runs
-# share a Ray cluster, and come one after the other.
+# share a Ray cluster and mostly wait for it; they stay together in one of the processes.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy
-	$(VENV)/bin/python -m pytest tests/end_to_end
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadgroup
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo

@@ -25,7 +25,7 @@ def test_a_damaged_row_group_ends_the_run_with_the_files_name(
     assert_one_clear_sentence(done, str(file), "row group 0", "data.on_error: skip")
 
 
-def test_one_row_trains_on_four_workers_and_a_task_without_labels_is_left_out(
+def test_one_row_trains_on_two_workers_and_a_task_without_labels_is_left_out(
     place: Place, cluster: dict[str, str]
 ) -> None:
     table = click_log(1, seed=1)
@@ -35,8 +35,7 @@ def test_one_row_trains_on_four_workers_and_a_task_without_labels_is_left_out(
         file.unlink()
     pq.write_table(table, place.folder / "train" / "one.parquet")
     done = recsys_mtl(
-        cluster, "train", place.yaml, "--set", "cluster.num_workers=4",
-        "--set", f"data.eval={place.folder}/train",
+        cluster, "train", place.yaml, "--set", f"data.eval={place.folder}/train",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((place.run / "result.json").read_text())

@@ -88,10 +88,14 @@ def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
 def test_a_run_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
     shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
 ) -> None:
-    longer = (f"training.max_steps={STEPS}", "training.log_interval_steps=5")
+    longer = (
+        f"training.max_steps={STEPS}",
+        "training.log_interval_steps=5",
+        "cluster.grace_seconds=120",
+    )
     process, _ = started(cluster, *arguments(shared_place, "moved", *longer), until="progress")
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=150)
     assert process.returncode == 143, errors
     told = json.loads(errors.splitlines()[-1])
     step = int(re.search(r"at step (\d+) of 320, which is in a checkpoint", told["message"])[1])  # type: ignore[index]
@@ -140,6 +144,6 @@ def test_sigterm_ends_a_run_that_still_waits_for_workers(
     process, _ = started(cluster, "train", place.yaml, *sets, until="run")
     time.sleep(5)  # Ray Train asks for what there is not
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=90)
     assert process.returncode == 143, errors
     assert json.loads(errors.splitlines()[-1])["event"] == "preempted"
