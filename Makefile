@@ -36,9 +36,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
 # A torch thread a process: as many processes as cores have none to spare. The tests of whole runs
-# share a Ray cluster and mostly wait for it; they stay together in one of the processes.
+# share a Ray cluster, which takes all cores at times, and come one after the other.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy
+	$(VENV)/bin/python -m pytest tests/end_to_end
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo

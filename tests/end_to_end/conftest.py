@@ -14,13 +14,6 @@ from .monitored import KilledRun, Prometheus, started_prometheus, train_and_kill
 from .runs import BIN, Place, damage, free_port, make_place
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process of pytest-xdist runs them all: they share a cluster."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A sound log of the test's own."""
