@@ -1,7 +1,7 @@
 """recsys-mtl check | train: the command line.
 
 Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted; 143 ended by
-SIGTERM, with what was trained in a checkpoint.
+SIGTERM, after a checkpoint where there was time for one.
 """
 
 import argparse
