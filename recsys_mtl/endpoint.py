@@ -46,7 +46,7 @@ class Endpoint:
     @property
     def has_begun(self) -> bool:
         """Whether an attempt to train had begun when the exporter was last asked."""
-        return self._last is not None and self._last.attempts > 0
+        return self._last is not None and bool(self._last.view.attempts)
 
     def start(self, facts: RunFacts) -> None:
         """Make the actor on this node, have it serve its page, and say where."""
@@ -66,7 +66,7 @@ class Endpoint:
         self.status()
 
     def status(self) -> Status | None:
-        """How training stands; None while the exporter does not answer."""
+        """How training stands, which pages show from then on; None without an answer."""
         try:
             status: Status = ray.get(self.actor.status.remote(), timeout=_ANSWER_SECONDS)
         except RayError:
@@ -75,6 +75,7 @@ class Endpoint:
             self._serve_again(self._last.port)  # its process was lost, and Ray has made another
             return None
         self._last = status
+        self.actor.show.remote(status.view)
         return status
 
     def ask_to_stop(self) -> None:
@@ -104,6 +105,7 @@ class Endpoint:
 
         Where nobody has scraped the run, nobody is waited for, unless Prometheus was told of it.
         """
+        self.status()  # has the end shown, before the scrapes that the next one knows of
         status, longest = self.status(), self._metrics.linger_seconds
         if status is None or status.port is None or not longest:
             return

@@ -1,13 +1,16 @@
 """Rank 0's side of the run's exporter: what goes out, and what is asked for."""
 
+import secrets
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from recsys_mtl.metrics.snapshot import Snapshot
+from recsys_mtl.metrics.snapshot import Attempt, Snapshot
 
 _SECONDS_BETWEEN_QUESTIONS = 0.5
 _LAST_SECONDS = 5.0
@@ -27,16 +30,18 @@ class ExporterFeed:
             exporter: its handle; None feeds nobody, as on ranks other than 0.
         """
         self._exporter = exporter
+        self._attempt = Attempt(secrets.token_hex(8), ())
         self._sent: Any = None
         self._waiting: Snapshot | None = None
         self._question: Any = None
         self._asked_at = 0.0
         self._stop_asked = False
 
-    def begin(self, sharding: list[str]) -> None:
-        """An attempt begins."""
+    def begin(self, sharding: Sequence[str]) -> None:
+        """The workers have started, with their tables lying as these lines say."""
+        self._attempt = replace(self._attempt, sharding=tuple(sharding))
         if self._exporter is not None:
-            self._exporter.begin.remote(sharding)
+            self._exporter.begin.remote(self._attempt)
 
     def send(self, snapshot: Snapshot) -> None:
         """Have this snapshot shown, or a later one."""
@@ -70,7 +75,8 @@ class ExporterFeed:
         return self._stop_asked
 
     def _send_waiting(self) -> None:
-        self._sent, self._waiting = self._exporter.update.remote(self._waiting), None
+        self._sent = self._exporter.update.remote(self._attempt, self._waiting)
+        self._waiting = None
 
 
 def _is_there(answer: Any) -> bool:

@@ -70,16 +70,16 @@ class _ProgressLine:
     ) -> None:
         self._status, self._tasks, self._live = status, task_names, live
         self._shown, self._shown_at = -1, 0.0
-        self._sharding: tuple[str, ...] | None = None
+        self._sharding_shown = False
 
     def look(self) -> None:
         """Show what is new."""
         status = self._status()
         if status is None:
             return
-        if self._sharding is None and status.sharding is not None:
-            self._sharding = status.sharding
-            for line in status.sharding:
+        if status.view.attempts and not self._sharding_shown:
+            self._sharding_shown = True
+            for line in status.view.attempts[0].sharding:
                 tell("sharding", line)
         snapshot = status.view.snapshot
         if snapshot is None or snapshot.step == self._shown:

@@ -2,34 +2,34 @@
 
 Runs as an actor that the driver makes, so that it outlives restarts of the workers. Rank 0 sends
 it a `Snapshot` at every log interval and does not wait; the driver tells it how the run ends.
-Counters show the run's totals, which travel with its checkpoints: a step that is trained again
-after a restart of the workers is not counted twice. When this process is lost, Ray makes another,
-and the driver hands over what it last heard.
+
+No counter ever goes back, whichever process is lost. Counters are the run's totals, which travel
+with its checkpoints, and stay at their highest while workers train the same steps again. When this
+process is lost, Ray makes another, and the driver hands over the view it last heard of; so that no
+scrape has ever seen more than that, pages show a view only when the driver has it (`show`).
 """
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 
-from recsys_mtl.metrics.families import families
+from recsys_mtl.metrics.families import counts_of, families
 from recsys_mtl.metrics.page_server import serve_page
-from recsys_mtl.metrics.snapshot import RunFacts, RunView, Snapshot, State, Status
+from recsys_mtl.metrics.snapshot import Attempt, RunFacts, RunView, Snapshot, State, Status
 
 
 class RunExporter:
     """Serves a run's metrics over HTTP."""
 
     def __init__(self, facts: RunFacts) -> None:
-        self._view = RunView(facts)
-        self._attempts = self._earlier_attempts = 0
-        self._sharding: tuple[str, ...] | None = None
+        self._newest = self._shown = RunView(facts)
         self._port: int | None = None
         self._scrapes = 0
         self._stop_asked = False
-        self._shown: dict[tuple[str, ...], float] = {}
         self._page: bytes | None = None
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
@@ -45,7 +45,7 @@ class RunExporter:
         """Answer scrapes, and return the port; see `serve_page`.
 
         Args:
-            earlier: of an exporter that was lost.
+            earlier: the newest that the driver has of an exporter that was lost.
 
         Raises:
             OSError: no port is free.
@@ -55,21 +55,32 @@ class RunExporter:
         self._port = serve_page(self.page, bind_address, ports, token)
         return self._port
 
-    def begin(self, sharding: Sequence[str]) -> None:
-        """An attempt begins, with its tables lying as these lines say."""
-        self._attempts, self._sharding = self._attempts + 1, tuple(sharding)
-        self._change(restarts=self._restarts())
+    def begin(self, attempt: Attempt) -> None:
+        """The workers have started."""
+        if attempt not in self._newest.attempts:
+            self._change(attempts=(*self._newest.attempts, attempt))
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Show `snapshot` from now on; what it has no evaluation for, keeps the one before."""
-        before = self._view.snapshot
+    def update(self, attempt: Attempt, snapshot: Snapshot) -> None:
+        """Rank 0 reports; what it has no evaluation for, keeps the one before."""
+        self.begin(attempt)  # in case that message was lost
+        before = self._newest.snapshot
         if before is not None and not snapshot.evaluation:
             snapshot = replace(snapshot, evaluation=before.evaluation)
-        self._change(snapshot=snapshot, updated_at=time.time())
+        counts = _highest(self._newest.counts, counts_of(snapshot))
+        self._change(snapshot=snapshot, counts=counts, updated_at=time.time())
 
     def end(self, state: State) -> None:
         """The run has ended so."""
         self._change(state=state, ended_at=time.time())
+
+    def status(self) -> Status:
+        """What the driver follows, and keeps."""
+        return Status(port=self._port, view=self._newest, scrapes=self._scrapes)
+
+    def show(self, view: RunView) -> None:
+        """Have pages show this view, which the driver has."""
+        with self._lock:
+            self._shown, self._page = view, None
 
     def ask_to_stop(self) -> None:
         """Have the workers take a checkpoint and leave."""
@@ -78,16 +89,6 @@ class RunExporter:
     def stop_asked(self) -> bool:
         """Whether somebody did."""
         return self._stop_asked
-
-    def status(self) -> Status:
-        """What the driver follows."""
-        return Status(
-            port=self._port,
-            view=self._view,
-            sharding=self._sharding,
-            attempts=self._earlier_attempts + self._attempts,
-            scrapes=self._scrapes,
-        )
 
     def page(self) -> bytes:
         """What a scrape gets, made anew only after something has changed."""
@@ -99,29 +100,28 @@ class RunExporter:
 
     def collect(self) -> Iterator[Metric]:
         """The families of a page, for prometheus_client."""
-        return families(self._view, self._not_lower)
+        return families(self._shown)
 
     def describe(self) -> list[Metric]:
         """Nothing: else prometheus_client would collect once to learn the names."""
         return []
 
     def _take_over(self, earlier: Status) -> None:
-        own, self._view = self._view.snapshot, earlier.view
-        list(self.collect())  # from where counters go on
-        self._earlier_attempts = earlier.attempts
         self._scrapes = max(self._scrapes, earlier.scrapes)
-        self._change(restarts=self._restarts())
-        if own is not None:
-            self.update(own)  # rank 0 was faster
+        self.show(earlier.view)
+        heard, self._newest = self._newest, earlier.view  # rank 0 may have been faster
+        for attempt in heard.attempts:
+            self.begin(attempt)
+        if heard.snapshot is not None:
+            self.update(heard.attempts[-1], heard.snapshot)
+        if heard.ended_at is not None:
+            self._change(state=heard.state, ended_at=heard.ended_at)
 
-    def _restarts(self) -> int:
-        return max(0, self._earlier_attempts + self._attempts - 1)
+    def _change(self, **changes: Any) -> None:
+        self._newest = replace(self._newest, **changes)
 
-    def _change(self, **changes: object) -> None:
-        with self._lock:
-            self._view = replace(self._view, **changes)  # type: ignore[arg-type]
-            self._page = None
 
-    def _not_lower(self, key: tuple[str, ...], value: float) -> float:
-        self._shown[key] = max(self._shown.get(key, 0.0), value)
-        return self._shown[key]
+def _highest(
+    before: Mapping[tuple[str, ...], float], now: Mapping[tuple[str, ...], float]
+) -> dict[tuple[str, ...], float]:
+    return {key: max(count, before.get(key, 0.0)) for key, count in now.items()}

@@ -4,7 +4,7 @@ Names start with `recsys_mtl_`, carry base units, and end in `_total` on counter
 from closed sets: the run, its tasks, splits, phases, reasons and states.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, combinations
 from typing import Any
 
@@ -18,9 +18,19 @@ from prometheus_client.core import (
 from recsys_mtl.metrics.record import PHASE_BUCKETS_SECONDS, PHASES
 from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts, RunFacts, RunView, Snapshot
 
-NotLower = Callable[[tuple[str, ...], float], float]
-"""The larger of a number and what was shown under that key before."""
-
+_BOUNDS = (*map(str, PHASE_BUCKETS_SECONDS), "+Inf")
+_COUNTERS = {
+    "steps": "Finished training steps.",
+    "rows": "Rows trained.",
+    "null_values": "Nulls met in the columns read.",
+    "compared_steps": "Steps that compared the tasks' gradients.",
+    "conflicting_steps": "Steps with conflicting tasks.",
+    "min_norm_steps": "Steps that fell back to min-norm.",
+    "skipped_steps": "Steps skipped as not finite.",
+    "audited_steps": "Steps that compared cheaper coefficients with every task's gradient.",
+    "opposing_steps": "Audited steps that went against a task.",
+    "checkpoints": "Checkpoints committed.",
+}
 _GAUGES_OF_TASKS = {
     "weight": "Weight w_i of the task's deconflicted gradient.",
     "contribution": "R_i: how far the combined gradient serves the task.",
@@ -34,21 +44,37 @@ _GAUGES_OF_SPLITS = {
 }
 
 
-def families(view: RunView, not_lower: NotLower) -> Iterator[Metric]:
-    """The families of one page, each series once.
-
-    Args:
-        not_lower: applied to whatever counts. A run that restarts stands at its last checkpoint
-            for a while, and a counter that went back would read as a reset of everything.
-    """
-    yield from _of_run(view, not_lower)
+def families(view: RunView) -> Iterator[Metric]:
+    """The families of one page, each series once."""
+    yield from _of_run(view)
     if view.snapshot is not None:
         yield from _of_tasks(view.facts, view.snapshot)
         yield from _of_progress(view.facts.run, view.snapshot)
-        yield from _counters(view.facts.run, view.snapshot, not_lower)
-        yield _phases(view.facts.run, view.snapshot.totals, not_lower)
+        yield from _counters(view.facts.run, view.counts)
+        yield _phases(view.facts.run, view.counts)
         if view.snapshot.checkpoint is not None:
             yield from _of_checkpoint(view.facts.run, view.snapshot.checkpoint)
+
+
+def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
+    """Whatever counts up, by the name of its family and the values of its labels.
+
+    A histogram's buckets are cumulative, as a page shows them; its sum stands beside them.
+    """
+    totals = snapshot.totals
+    counts: dict[tuple[str, ...], float] = {
+        (name,): totals[name] for name in _COUNTERS if name in totals
+    }
+    counts["steps",] = snapshot.step
+    counts["null_values",] = sum(totals["nulls"].values())
+    for reason, count in totals["rejected_rows"].items():
+        counts["rejected_rows", reason] = count
+    for phase in PHASES:
+        cumulative = accumulate(totals["phase_counts"][phase])
+        for bound, count in zip(_BOUNDS, cumulative, strict=True):
+            counts["step_phase_seconds", phase, bound] = count
+        counts["step_phase_seconds", phase, "sum"] = totals["phase_seconds"][phase]
+    return counts
 
 
 def _gauge(name: str, text: str, run: str, values: Mapping[Any, float], *labels: str) -> Metric:
@@ -66,7 +92,7 @@ def _counter(name: str, text: str, run: str, values: Mapping[Any, float], *label
     return family
 
 
-def _of_run(view: RunView, not_lower: NotLower) -> Iterator[Metric]:
+def _of_run(view: RunView) -> Iterator[Metric]:
     facts, run = view.facts, view.facts.run
     yield _gauge(
         "run_info",
@@ -87,9 +113,8 @@ def _of_run(view: RunView, not_lower: NotLower) -> Iterator[Metric]:
     yield _gauge(
         "updated_timestamp_seconds", "When rank 0 last reported.", run, {(): view.updated_at}
     )
-    restarts = not_lower(("worker_restarts",), view.restarts)
     text = "Times all workers went on from a checkpoint, after one was lost."
-    yield _counter("worker_restarts", text, run, {(): restarts})
+    yield _counter("worker_restarts", text, run, {(): float(view.restarts)})
 
 
 def _of_tasks(facts: RunFacts, snapshot: Snapshot) -> Iterator[Metric]:
@@ -117,47 +142,22 @@ def _of_progress(run: str, snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-def _counters(run: str, snapshot: Snapshot, not_lower: NotLower) -> Iterator[Metric]:
-    totals = snapshot.totals
-    for name, text, value in (
-        ("steps", "Finished training steps.", snapshot.step),
-        ("rows", "Rows trained.", totals["rows"]),
-        ("null_values", "Nulls met in the columns read.", sum(totals["nulls"].values())),
-        ("compared_steps", "Steps that compared the tasks' gradients.", totals["compared_steps"]),
-        ("conflicting_steps", "Steps with conflicting tasks.", totals["conflicting_steps"]),
-        ("min_norm_steps", "Steps that fell back to min-norm.", totals["min_norm_steps"]),
-        ("skipped_steps", "Steps skipped as not finite.", totals["skipped_steps"]),
-        (
-            "audited_steps",
-            "Steps that compared cheaper coefficients with every task's gradient.",
-            totals["audited_steps"],
-        ),
-        ("opposing_steps", "Audited steps that went against a task.", totals["opposing_steps"]),
-        ("checkpoints", "Checkpoints committed.", totals["checkpoints"]),
-    ):
-        yield _counter(name, text, run, {(): not_lower((name,), value)})
-    rejected = {
-        (reason,): not_lower(("rejected_rows", reason), count)
-        for reason, count in totals["rejected_rows"].items()
-    }
+def _counters(run: str, counts: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    for name, text in _COUNTERS.items():
+        yield _counter(name, text, run, {(): counts[name,]})
+    rejected = {key[1:]: n for key, n in counts.items() if key[0] == "rejected_rows"}
     yield _counter("rejected_rows", "Rows left out as unusable.", run, rejected, "reason")
 
 
-def _phases(run: str, totals: Mapping[str, Any], not_lower: NotLower) -> Metric:
+def _phases(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
     family = HistogramMetricFamily(
         "recsys_mtl_step_phase_seconds",
         "Seconds of a step by phase, on rank 0's host.",
         labels=["run", "phase"],
     )
-    bounds = [*map(str, PHASE_BUCKETS_SECONDS), "+Inf"]
     for phase in PHASES:
-        counts = accumulate(totals["phase_counts"][phase])
-        buckets = [
-            (bound, not_lower(("phase", phase, bound), count))
-            for bound, count in zip(bounds, counts, strict=True)
-        ]
-        total = not_lower(("phase", phase, "sum"), totals["phase_seconds"][phase])
-        family.add_metric([run, phase], buckets, total)
+        buckets = [(bound, counts["step_phase_seconds", phase, bound]) for bound in _BOUNDS]
+        family.add_metric([run, phase], buckets, counts["step_phase_seconds", phase, "sum"])
     return family
 
 

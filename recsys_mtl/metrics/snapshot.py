@@ -33,6 +33,16 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One start of all workers."""
+
+    key: str
+    """No other attempt of the run has it."""
+    sharding: tuple[str, ...]
+    """Lines that say where its tables lie."""
+
+
+@dataclass(frozen=True)
 class CheckpointFacts:
     """The newest committed checkpoint."""
 
@@ -75,24 +85,28 @@ class RunView:
     state: State = "running"
     ended_at: float | None = None
     """Unix seconds."""
-    restarts: int = 0
-    """Of the workers, since the command was started."""
+    attempts: tuple[Attempt, ...] = ()
+    """That the workers have begun since the command was started."""
     snapshot: Snapshot | None = None
     """The newest; None before the first."""
+    counts: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    """What counters show, by name and labels: the highest so far."""
     updated_at: float = field(default_factory=time.time)
     """Unix seconds: when rank 0 last reported."""
+
+    @property
+    def restarts(self) -> int:
+        """Of the workers, since the command was started."""
+        return max(0, len(self.attempts) - 1)
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the driver asks the exporter for, and hands to the one that takes over from it."""
+    """What the driver asks the exporter for."""
 
     port: int | None
     """None while it serves no page."""
     view: RunView
-    sharding: tuple[str, ...] | None
-    """Lines that say where the newest attempt's tables lie; None before the first attempt."""
-    attempts: int
-    """That the workers have begun since the command was started."""
+    """The newest; not yet what pages show."""
     scrapes: int
     """Pages given out."""

@@ -7,6 +7,7 @@ import pytest
 
 from recsys_mtl import feed
 from recsys_mtl.feed import ExporterFeed
+from recsys_mtl.metrics.snapshot import Attempt
 from tests.unit.metrics.snapshots import snapshot
 
 
@@ -15,13 +16,17 @@ class Actor:
 
     def __init__(self) -> None:
         self.sent: list[int] = []
+        self.begun: list[Attempt] = []
+        self.attempts: list[Attempt] = []
         self.questions = 0
         self.answers: set[object] = set()
+        self.begin = SimpleNamespace(remote=self.begun.append)
         self.update = SimpleNamespace(remote=self._update)
         self.stop_asked = SimpleNamespace(remote=self._stop_asked)
 
-    def _update(self, sent: Any) -> object:
+    def _update(self, attempt: Attempt, sent: Any) -> object:
         self.sent.append(sent.step)
+        self.attempts.append(attempt)
         return ("update", len(self.sent))
 
     def _stop_asked(self) -> object:
@@ -46,6 +51,16 @@ def test_a_slow_exporter_gets_the_newest_snapshot_and_no_queue(actor: Actor) -> 
     actor.answers.add(("update", 1))
     feeding.send(snapshot(step=4))
     assert actor.sent == [1, 4]
+
+
+def test_every_report_says_of_which_attempt_it_is(actor: Actor) -> None:
+    for _ in range(2):
+        feeding = ExporterFeed(actor)
+        feeding.begin(["user: rank 0"])
+        feeding.send(snapshot())
+    assert actor.attempts == actor.begun
+    assert [attempt.sharding for attempt in actor.begun] == [("user: rank 0",)] * 2
+    assert len({attempt.key for attempt in actor.begun}) == 2
 
 
 def test_the_last_snapshot_arrives_although_one_is_under_way(actor: Actor) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recsys_mtl.events import choose_format
-from recsys_mtl.metrics.snapshot import RunView, Status
+from recsys_mtl.metrics.snapshot import Attempt, RunView, Status
 from recsys_mtl.progress import progress_line, show_result, showing_progress
 from tests.unit.metrics.snapshots import FACTS, TASKS, snapshot
 
@@ -111,15 +111,16 @@ def test_a_step_s_line_appears_once_while_a_run_is_followed_and_the_thread_ends(
         asked.append(None)
         if len(asked) == 1:
             return None
-        view = RunView(FACTS, snapshot=snapshot())
-        return Status(port=1, view=view, sharding=("worker 0: 1 shard(s)",), attempts=1, scrapes=0)
+        attempts = tuple(Attempt(key, (f"worker 0: {key} shards",)) for key in "ab")
+        view = RunView(FACTS, attempts=attempts, snapshot=snapshot())
+        return Status(port=1, view=view, scrapes=0)
 
     with showing_progress(status, TASKS):
         deadline = time.monotonic() + 10
         while len(asked) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
     printed = capsys.readouterr().out
-    assert printed.count("step 20/100") == printed.count("worker 0: 1 shard(s)") == 1
+    assert printed.count("step 20/100") == printed.count("worker 0: a shards") == 1
     assert "progress" not in {thread.name for thread in threading.enumerate()}
 
 
