@@ -11,13 +11,14 @@ On the driver, which starts the run and follows it:
 
 cli.py          recsys-mtl check | train
 launch.py       a configuration to a finished run
+fit.py          the workers, by Ray Train, to the end of training
 cluster.py      the Ray cluster: join one, or start one
 endpoint.py     the run's exporter: start it, let Prometheus find it, end it
 preemption.py   SIGTERM: a checkpoint, then the end
 progress.py     what a person sees of it; events.py: sentences, or JSON a line
 run_folder.py   what it leaves behind
 
-On every worker:
+On every worker, which gets a job.py from the driver:
 
 train.py        the loop, the step, the evaluation
 shared_update.py  what bottom and tables move by: a gradient a task, or one for all
@@ -32,6 +33,18 @@ metrics/        AUC, trace, and the exporter, an actor of its own
 `gradops` is the method alone, for any training loop.
 """
 
-from recsys_mtl.gradients import gradops
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys_mtl.gradients import gradops
 
 __all__ = ["gradops"]
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import, and the exporter and Ray's own actors need none of it.
+    if name in __all__:
+        from recsys_mtl import gradients
+
+        return getattr(gradients, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ import ray.train
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import RunConfig, UserError, refuse_changes
 from recsys_mtl.distributed.planning import PlanRecord
 from recsys_mtl.metrics.snapshot import CheckpointFacts
 
@@ -124,19 +124,3 @@ def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
         for name, branch in branches.items()
         if not (isinstance(branch, dict) and not branch)
     }
-
-
-def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: str) -> None:
-    """Nothing, where `new` may go on with the run of `old`.
-
-    Raises:
-        UserError: it may not; names each difference.
-    """
-    changes = new.changes_since(old)
-    if old_digest != new_digest:
-        changes.append(f"data.train: the rows of {new.data.train} are no longer those of the run")
-    if changes:
-        raise UserError(
-            f"run {new.run.name!r} was begun with another configuration: {'; '.join(changes)}. "
-            "Change it back, choose another run.name, or start anew with --fresh"
-        )

@@ -39,7 +39,8 @@ def _check(config: RunConfig) -> int:
 
 
 def _train(config: RunConfig, fresh: bool) -> int:
-    from recsys_mtl.launch import TrainingError, launch
+    from recsys_mtl.fit import TrainingError
+    from recsys_mtl.launch import launch
     from recsys_mtl.preemption import PreemptionError
 
     try:

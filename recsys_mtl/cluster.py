@@ -19,6 +19,8 @@ _KNOCK_SECONDS = 10
 def start_ray(config: RunConfig) -> None:
     """Join the cluster of RAY_ADDRESS (set inside `ray job submit`), or start one here."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # How often Ray Train looks after the workers: twice before it knows of their end.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     address = os.environ.get("RAY_ADDRESS")
     cluster = config.cluster
     wanted = cluster.num_workers * cluster.cpus_per_worker

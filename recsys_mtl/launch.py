@@ -1,38 +1,26 @@
 """From a configuration to a finished run."""
 
 import math
-import os
-import signal
 import time
 from importlib.metadata import version
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
-from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.callback import UserCallback
-from ray.train.v2.api.exceptions import TrainingFailedError
 
-from recsys_mtl.checkpoint import refuse_changes
-from recsys_mtl.cluster import MINUTES_FOR_WORKERS, device_of, start_ray
-from recsys_mtl.config import GradOPS, RunConfig, UserError
+from recsys_mtl.cluster import device_of, start_ray
+from recsys_mtl.config import GradOPS, RunConfig, UserError, refuse_changes
 from recsys_mtl.data.manifest import Manifest, read_manifest
-from recsys_mtl.data.stream import plan_of
+from recsys_mtl.data.plan import plan_of
 from recsys_mtl.endpoint import Endpoint
 from recsys_mtl.events import tell
+from recsys_mtl.fit import fit
+from recsys_mtl.job import TrainJob
 from recsys_mtl.metrics.snapshot import RunFacts
 from recsys_mtl.preemption import PreemptionError, Sigterm
 from recsys_mtl.progress import show_result, showing_progress
 from recsys_mtl.run_folder import RunFolder, result_of, storage_url
-from recsys_mtl.train import TrainJob, train_worker
 
-_CHECKPOINTS_KEPT = 2
 _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
-
-
-class TrainingError(Exception):
-    """Training ended with an error that is not the user's."""
 
 
 def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
@@ -142,7 +130,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
             showing_progress(endpoint.status, tasks),
             sigterm.stopping(endpoint.ask_to_stop, lambda: endpoint.has_begun),
         ):
-            metrics = _fit(job)
+            metrics = fit(job)
     except UserError:
         raise
     except (Exception, KeyboardInterrupt):
@@ -198,79 +186,3 @@ def _finished(
     refuse_changes(old_config, config, old_digest, train.digest)
     result = folder.result()
     return result if result is not None and result["steps"] == last_step else None
-
-
-class _StopAtUserErrors(UserCallback):  # type: ignore[misc]
-    """Keeps Ray Train from retrying what would fail again the same way.
-
-    What a callback raises ends the run at once; what a worker raises is retried.
-    """
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        for error in worker_exceptions.values():
-            user_error = _user_error(error)
-            if user_error is not None:
-                raise user_error
-
-
-def _fit(job: TrainJob) -> dict[str, Any]:
-    """Train to the end; the metrics of the last report."""
-    config, cluster = job.config, job.config.cluster
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config=job,
-        torch_config=TorchConfig(
-            backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
-        ),
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,
-            use_gpu=job.device == "cuda",
-            resources_per_worker={"CPU": cluster.cpus_per_worker}
-            | ({"GPU": 1} if job.device == "cuda" else {}),
-        ),
-        run_config=RayRunConfig(
-            name=config.run.name,
-            storage_path=storage_url(config.run.storage_path),
-            failure_config=FailureConfig(
-                max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
-            ),
-            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
-            callbacks=[_StopAtUserErrors()],
-        ),
-    )
-    on_ctrl_c = signal.getsignal(signal.SIGINT)
-    try:
-        result = trainer.fit()
-    except SystemExit:  # Ray Train's own answer to Ctrl-C, when it has ended the workers
-        raise KeyboardInterrupt from None
-    except TrainingFailedError as error:
-        user_error = _user_error(error)
-        if user_error is not None:
-            raise user_error from None
-        raise TrainingError(
-            f"{error}\nrun {config.run.name!r} failed; the same command goes on from its last "
-            f"checkpoint. Workers' logs: {_log_folder()}"
-        ) from None
-    finally:
-        signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
-    return dict(result.metrics)
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError inside Ray's wrappings, if that is what happened."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return error
-        inner = [
-            getattr(error, name, None)
-            for name in ("base_exc", "controller_failure", "cause", "__cause__")
-        ]
-        failures = getattr(error, "worker_failures", {}).values()
-        error = next((e for e in [*failures, *inner] if isinstance(e, BaseException)), None)
-    return None
-
-
-def _log_folder() -> str:
-    """Where each node's workers write what they log and print."""
-    session = ray.get_runtime_context().get_session_name()
-    return f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray/{session}/logs on their nodes"

@@ -22,7 +22,7 @@ from recsys_mtl.gradients.methods import (
     without_products,
 )
 from recsys_mtl.gradients.update import clip_factor, combined_norm, mix, vector_norm
-from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.model.tape import Tape
 from recsys_mtl.worker import Worker
 

@@ -5,8 +5,6 @@ bottom, H of the heads, E columns of all pooled embeddings.
 """
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import ray.train
 import ray.train.torch
@@ -14,41 +12,23 @@ import torch
 from torch import Tensor
 
 from recsys_mtl import checkpoint
-from recsys_mtl.config import GradOPS, RunConfig, UserError
+from recsys_mtl.config import GradOPS, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
-from recsys_mtl.data.plan import Plan
-from recsys_mtl.data.stream import BatchStream, plan_of
+from recsys_mtl.data.plan import Plan, plan_of
+from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.gradients.update import clip_factor, descent_cosines, vector_norm
+from recsys_mtl.job import TrainJob
 from recsys_mtl.metrics.auc import AucHistogram, BinarySums, auc_from_histogram, summarise_binary
-from recsys_mtl.metrics.record import BYTE_KINDS, PhaseClock, StepRecord
+from recsys_mtl.metrics.phases import PhaseClock
+from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.optimizers import warm_up_factor
 from recsys_mtl.report import Reporter
 from recsys_mtl.shared_update import Backward, SharedUpdate, shared_update
 from recsys_mtl.worker import Worker, build
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What the driver hands to every worker."""
-
-    config: RunConfig
-    """Checked."""
-    device: str
-    """`cpu` or `cuda`."""
-    train: Manifest
-    """Of data.train."""
-    eval: Manifest
-    """Of data.eval."""
-    run_url: str
-    """The run's own folder."""
-    last_step: int
-    """Steps at the end of the run."""
-    exporter: Any
-    """Actor handle of the run's exporter, or None."""
 
 
 def train_worker(job: TrainJob) -> None:

@@ -12,8 +12,7 @@ from torch import Tensor
 from recsys_mtl.config import GradOPS, RunConfig, Uniform, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
-from recsys_mtl.data.plan import Plan
-from recsys_mtl.data.stream import plan_of
+from recsys_mtl.data.plan import Plan, plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord

@@ -15,7 +15,7 @@ from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
 from recsys_mtl.worker import Worker, build
 

@@ -5,9 +5,11 @@ data.py     features, labels and where the log lies
 method.py   how the tasks' gradients become one update
 sharding.py how embedding tables are cut over the workers
 run.py      everything else, and RunConfig
+changes.py  what may differ when a run is gone on with
 file.py     load_config: from YAML and overrides to RunConfig, with its complaints
 """
 
+from recsys_mtl.config.changes import refuse_changes
 from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
 from recsys_mtl.config.method import GradOPS, Method, Uniform
 from recsys_mtl.config.run import (
@@ -48,5 +50,6 @@ __all__ = [
     "Training",
     "Uniform",
     "UserError",
+    "refuse_changes",
     "refuse_on_cpu",
 ]

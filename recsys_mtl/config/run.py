@@ -1,8 +1,7 @@
 """The whole configuration of a run: one frozen tree."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -194,25 +193,6 @@ class RunConfig(Section):
     metrics: Metrics = Metrics()
     """Prometheus endpoint."""
 
-    MAY_CHANGE: ClassVar[tuple[str, ...]] = (
-        "run.storage_path",
-        "data.train",  # the manifest's digest says whether the rows are still the same
-        "data.eval",
-        "data.prefetch_batches",
-        "data.on_error",
-        "training.epochs",
-        "training.max_steps",
-        "training.log_interval_steps",
-        "training.auc_window_steps",
-        "training.checkpoint_interval_steps",
-        "training.evaluation_interval_steps",
-        "sharding",
-        "cluster",
-        "metrics",
-        "method.backend",
-        "method.audit_interval_steps",
-    )
-
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
         workers, lanes, rows = (
@@ -268,25 +248,6 @@ class RunConfig(Section):
         tree = self.model_dump(mode="json")
         return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False))
 
-    def changes_since(self, earlier: "RunConfig") -> list[str]:
-        """What forbids going on with `earlier`'s run, each as `path: old -> new`.
-
-        The order of features and of tasks counts: it is the order of weights and of task states.
-        """
-        old, new = (dict(_leaves(c.model_dump(mode="json"))) for c in (earlier, self))
-        for leaves, config in ((old, earlier), (new, self)):
-            leaves["data.features"] = list(config.data.features)
-            leaves["data.labels"] = list(config.data.labels)
-        changed = [p for p in sorted(old.keys() | new.keys()) if old.get(p) != new.get(p)]
-        # Another kind has other settings: naming the kind says it all.
-        kinds = tuple(p.removesuffix("kind") for p in changed if p.endswith(".kind"))
-        return [
-            f"{path}: {old.get(path)!r} -> {new.get(path)!r}"
-            for path in changed
-            if (path.endswith(".kind") or not path.startswith(kinds))
-            and not any(path == p or path.startswith(p + ".") for p in self.MAY_CHANGE)
-        ]
-
 
 EXPONENT_NUMBER = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """1e-3: YAML 1.1 takes it for text, as it has no dot; here it is a number."""
@@ -315,11 +276,3 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT_NUMBER, list("-+0123456789"))
-
-
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, tree

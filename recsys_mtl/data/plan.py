@@ -16,6 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mtl.config import Data
+from recsys_mtl.data.manifest import Manifest
+
 _ROW_GROUP_ORDER, _ROW_ORDER = 0, 1  # separate the streams of random numbers
 
 
@@ -122,3 +125,14 @@ def _permutation(length: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
     promised to be stable (NEP 19), so random bits are sorted instead of calling `permutation`."""
     bits = np.random.Philox(np.random.SeedSequence(seed)).random_raw(length)
     return np.argsort(bits, kind="stable")
+
+
+def plan_of(manifest: Manifest, data: Data, *, global_batch_size: int, seed: int | None) -> Plan:
+    """The plan of a log; `seed=None` keeps the files' order (evaluation)."""
+    return Plan(
+        row_counts=[group.rows for group in manifest.row_groups],
+        lanes=data.lanes,
+        global_batch_size=global_batch_size,
+        window_row_groups=1 if seed is None else data.shuffle_window_row_groups,
+        seed=seed,
+    )

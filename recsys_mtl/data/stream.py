@@ -34,17 +34,6 @@ _PAUSES_SECONDS = (0.5, 2.0, 8.0)  # before a read is tried again
 _FOOTERS_KEPT = 64
 
 
-def plan_of(manifest: Manifest, data: Data, *, global_batch_size: int, seed: int | None) -> Plan:
-    """The plan of a log; `seed=None` keeps the files' order (evaluation)."""
-    return Plan(
-        row_counts=[group.rows for group in manifest.row_groups],
-        lanes=data.lanes,
-        global_batch_size=global_batch_size,
-        window_row_groups=1 if seed is None else data.shuffle_window_row_groups,
-        seed=seed,
-    )
-
-
 class BatchStream:
     """A worker's batches of steps `first_step` to `last_step` (exclusive), in order.
 

@@ -15,7 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from recsys_mtl.metrics.record import PHASE_BUCKETS_SECONDS, PHASES
+from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 from recsys_mtl.metrics.snapshot import STATES, CheckpointFacts, RunFacts, RunView, Snapshot
 
 _BOUNDS = (*map(str, PHASE_BUCKETS_SECONDS), "+Inf")

@@ -4,7 +4,6 @@ T tasks, R reasons to reject a row.
 """
 
 import math
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,50 +15,11 @@ from torch import Tensor
 
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.gradients.methods import Decision
+from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 
-PHASES = (
-    "data_wait",
-    "forward",
-    "backward",
-    "communication",
-    "deconflict",
-    "optimizer",
-)
-PHASE_BUCKETS_SECONDS = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
-"""Inclusive upper bounds of the buckets that a phase's steps are counted in."""
 BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")
 FLAGS = ("conflict", "used_min_norm", "skipped", "audited", "opposes")
 _REJECTED_ROWS = tuple(f"rejected_rows_{reason}" for reason in REJECT_REASONS)
-
-
-class PhaseClock:
-    """Seconds of one step by phase. Host time: on CUDA, where the host waited."""
-
-    def __init__(self, data_wait_seconds: float = 0.0) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
-        self.seconds["data_wait"] = data_wait_seconds
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """Count the time since the last lap (or the start) to `phase`."""
-        now = time.perf_counter()
-        self.seconds[phase] += now - self._last
-        self._last = now
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import table_sizes
 from recsys_mtl.data.manifest import read_manifest
-from recsys_mtl.data.stream import BatchStream, plan_of
+from recsys_mtl.data.plan import plan_of
+from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.gradients.reference import gradops_reference
 from recsys_mtl.model.embeddings import initial_rows, pooled_width
 from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks

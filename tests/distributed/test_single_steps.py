@@ -16,7 +16,8 @@ from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.metrics.record import PhaseClock, StepRecord
+from recsys_mtl.metrics.phases import PhaseClock
+from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.train import train_step
 from recsys_mtl.worker import Worker, build
 

@@ -19,7 +19,7 @@ from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.shared_update import Backward, shared_update
 from recsys_mtl.worker import Worker, build
 

@@ -22,7 +22,7 @@ from recsys_mtl.config.file import load_config
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
 from recsys_mtl.worker import Worker, build
 

@@ -34,7 +34,7 @@ from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
 from recsys_mtl.gradients.flat import FlatParameters
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.metrics.record import PhaseClock
+from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.model.shared_bottom import build_dense_model
 from recsys_mtl.optimizers import DenseOptimizer
 from recsys_mtl.train import train_step

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from recsys_mtl import cli, launch
+from recsys_mtl import cli, fit, launch
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.preemption import PreemptionError
 from tests.unit.data.click_logs import clicks, write_groups, write_log
@@ -202,7 +202,7 @@ def test_a_corrupt_file_is_refused_with_its_name(
 @pytest.mark.parametrize(
     ("error", "status", "says"),
     [
-        (launch.TrainingError("worker 1 was lost"), 1, "recsys-mtl: worker 1 was lost\n"),
+        (fit.TrainingError("worker 1 was lost"), 1, "recsys-mtl: worker 1 was lost\n"),
         (UserError("no such cluster"), 2, "recsys-mtl: no such cluster\n"),
         (
             KeyboardInterrupt(),

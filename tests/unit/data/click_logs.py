@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from recsys_mtl.config import Data
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest, read_manifest
-from recsys_mtl.data.plan import Plan
-from recsys_mtl.data.stream import BatchStream, plan_of
+from recsys_mtl.data.plan import Plan, plan_of
+from recsys_mtl.data.stream import BatchStream
 
 ROW_TABLE_ROWS = 1_000_000
 """More than any log here has rows, so that the ids of `row` are the rows' numbers."""

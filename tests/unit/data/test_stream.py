@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mtl.data.stream import plan_of
+from recsys_mtl.data.plan import plan_of
 from tests.unit.data.click_logs import (
     FILES,
     Log,

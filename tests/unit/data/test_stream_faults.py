@@ -15,7 +15,7 @@ import pytest
 
 from recsys_mtl.data import stream
 from recsys_mtl.data.schema import DataError
-from recsys_mtl.data.stream import plan_of
+from recsys_mtl.data.plan import plan_of
 from tests.unit.data.click_logs import (
     FILES,
     ROW_TABLE_ROWS,

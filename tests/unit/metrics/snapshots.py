@@ -9,7 +9,8 @@ from recsys_mtl.config import GradOPS
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.methods import Decision, decide
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.metrics.record import BYTE_KINDS, PHASES, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.phases import PHASES
+from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
 from recsys_mtl.metrics.snapshot import RunFacts, Snapshot
 
 # T tasks, P shared parameters

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.metrics.exporter import RunExporter
-from recsys_mtl.metrics.record import PHASE_BUCKETS_SECONDS, PHASES
+from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 from recsys_mtl.metrics.snapshot import STATES, Attempt, CheckpointFacts
 from tests.unit.metrics.snapshots import FACTS, TASKS, record, snapshot
 

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from recsys_mtl.gradients.methods import without_products
+from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES, PhaseClock
 from recsys_mtl.metrics.record import (
-    PHASE_BUCKETS_SECONDS,
-    PHASES,
-    PhaseClock,
     StepRecord,
     Totals,
     record_rows,

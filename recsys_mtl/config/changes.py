@@ -1,0 +1,75 @@
+"""What may differ when a run is gone on with."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from recsys_mtl.config.run import RunConfig
+from recsys_mtl.config.section import UserError
+
+MAY_CHANGE = (
+    "run.storage_path",
+    "data.train",  # the manifest's digest says whether the rows are still the same
+    "data.eval",
+    "data.prefetch_batches",
+    "data.on_error",
+    "training.epochs",
+    "training.max_steps",
+    "training.log_interval_steps",
+    "training.auc_window_steps",
+    "training.checkpoint_interval_steps",
+    "training.evaluation_interval_steps",
+    "sharding",
+    "cluster",
+    "metrics",
+    "method.backend",
+    "method.audit_interval_steps",
+)
+"""Settings, and sections as a whole."""
+
+
+def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: str) -> None:
+    """Nothing, where `new` may go on with the run of `old`.
+
+    Args:
+        old_digest: of the manifest of data.train, then.
+        new_digest: and now.
+
+    Raises:
+        UserError: it may not; names each difference.
+    """
+    found = changes(old, new)
+    if old_digest != new_digest:
+        found.append(f"data.train: the rows of {new.data.train} are no longer those of the run")
+    if found:
+        raise UserError(
+            f"run {new.run.name!r} was begun with another configuration: {'; '.join(found)}. "
+            "Change it back, choose another run.name, or start anew with --fresh"
+        )
+
+
+def changes(old: RunConfig, new: RunConfig) -> list[str]:
+    """What forbids going on with `old`'s run, each as `path: old -> new`.
+
+    The order of features and of tasks counts: it is the order of weights and of task states.
+    """
+    before, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
+    for leaves, config in ((before, old), (now, new)):
+        leaves["data.features"] = list(config.data.features)
+        leaves["data.labels"] = list(config.data.labels)
+    changed = [p for p in sorted(before.keys() | now.keys()) if before.get(p) != now.get(p)]
+    # Another kind has other settings: naming the kind says it all.
+    kinds = tuple(p.removesuffix("kind") for p in changed if p.endswith(".kind"))
+    return [
+        f"{path}: {before.get(path)!r} -> {now.get(path)!r}"
+        for path in changed
+        if (path.endswith(".kind") or not path.startswith(kinds))
+        and not any(path == p or path.startswith(p + ".") for p in MAY_CHANGE)
+    ]
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree

@@ -1,0 +1,31 @@
+"""What each process of a run must not wait for: TorchRec takes seconds to import."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("process", "module", "unneeded"),
+    [
+        ("check", "recsys_mtl.cli", "torch"),
+        ("the exporter", "recsys_mtl.metrics.exporter", "torch"),
+        ("Ray Train's controller", "recsys_mtl.fit", "torchrec"),
+        ("the driver", "recsys_mtl.launch", "torchrec"),
+    ],
+)
+def test_a_process_starts_without_what_it_does_not_need(
+    process: str, module: str, unneeded: str
+) -> None:
+    program = f"import sys, {module}; sys.exit({unneeded!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0, process
+
+
+def test_the_method_can_be_had_from_the_package_itself() -> None:
+    import recsys_mtl
+    from recsys_mtl.gradients import gradops
+
+    assert recsys_mtl.gradops is gradops
+    with pytest.raises(AttributeError, match="no attribute 'gradop'"):
+        recsys_mtl.gradop  # noqa: B018
