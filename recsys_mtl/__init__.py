@@ -16,7 +16,8 @@ cluster.py      the Ray cluster: join one, or start one
 endpoint.py     the run's exporter: start it, let Prometheus find it, end it
 preemption.py   SIGTERM: a checkpoint, then the end
 progress.py     what a person sees of it; events.py: sentences, or JSON a line
-run_folder.py   what it leaves behind
+run_folder.py   what it leaves behind; storage.py: its small files, wherever they lie
+lease.py        one driver a run
 
 On every worker, which gets a job.py from the driver:
 

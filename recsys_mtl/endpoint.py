@@ -82,17 +82,18 @@ class Endpoint:
         """Have the workers take a checkpoint and leave; does not wait."""
         self.actor.ask_to_stop.remote()
 
-    def end(self, state: State, *, seconds_left: Callable[[], float]) -> None:
+    def end(self, state: State, *, why: str = "", seconds_left: Callable[[], float]) -> None:
         """Show how the run has ended, until Prometheus has seen it.
 
         Args:
+            why: told where that takes time, as the error itself comes after it.
             seconds_left: asked again and again, for the time that this may take.
         """
         try:
             ray.get(self.actor.end.remote(state), timeout=_ANSWER_SECONDS)
         except RayError:
             return  # there is nothing left to show it
-        self._linger(seconds_left)
+        self._linger(why.strip().partition("\n")[0], seconds_left)
 
     def close(self) -> None:
         """Be found no longer."""
@@ -100,7 +101,7 @@ class Endpoint:
             with suppress(OSError):
                 self._discovery.unlink(missing_ok=True)
 
-    def _linger(self, seconds_left: Callable[[], float]) -> None:
+    def _linger(self, why: str, seconds_left: Callable[[], float]) -> None:
         """Stay up until two more scrapes, at most metrics.linger_seconds.
 
         Where nobody has scraped the run, nobody is waited for, unless Prometheus was told of it.
@@ -111,7 +112,8 @@ class Endpoint:
             return
         if not status.scrapes and self._discovery is None:
             return
-        tell("lingering", f"the metrics stay until scraped twice more, at most {longest} s")
+        sentence = f"the metrics stay until scraped twice more, at most {longest} s"
+        tell("lingering", f"{why}; {sentence}" if why else sentence)
         enough = status.scrapes + _SCRAPES_AFTER_THE_END
         until = time.monotonic() + longest
         while time.monotonic() < until and seconds_left() > 0:

@@ -15,10 +15,12 @@ from recsys_mtl.endpoint import Endpoint
 from recsys_mtl.events import tell
 from recsys_mtl.fit import fit
 from recsys_mtl.job import TrainJob
+from recsys_mtl.lease import Lease
 from recsys_mtl.metrics.snapshot import RunFacts
 from recsys_mtl.preemption import PreemptionError, Sigterm
 from recsys_mtl.progress import show_result, showing_progress
-from recsys_mtl.run_folder import RunFolder, result_of, storage_url
+from recsys_mtl.run_folder import RunFolder, result_of
+from recsys_mtl.storage import storage_url
 
 _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 
@@ -27,7 +29,8 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     """Train the run, or go on with it, and return its result.json.
 
     Raises:
-        UserError: configuration, data or an earlier run of the name forbid it.
+        UserError: configuration, data, an earlier run of the name, or another driver that trains
+            it, forbid it.
         TrainingError: the workers failed more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
@@ -37,35 +40,35 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     evaluation = read_manifest(config.data.eval, config.data)
     last_step = _last_step(config, train)
     folder = RunFolder(config)
-    finished = None if fresh else _finished(folder, config, train, last_step)
-    if finished is not None:
-        tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
-        show_result(finished, folder.url)
-        return finished
-
-    endpoint = Endpoint(config)
-    try:
-        start_ray(config)
-        with Sigterm(config.cluster.grace_seconds) as sigterm:
-            device = device_of(config)
-            # Only now, when nothing more speaks against the run, does an earlier one give way.
-            if fresh:
-                folder.delete()
-            folder.begin(config, train.digest)
-            endpoint.start(_facts(config, device, started))
-            job = TrainJob(
-                config=config,
-                device=device,
-                train=train,
-                eval=evaluation,
-                run_url=folder.url,
-                last_step=last_step,
-                exporter=endpoint.actor,
-            )
-            return _run_to_the_end(job, folder, endpoint, sigterm, started)
-    finally:
-        endpoint.close()
-        ray.shutdown()
+    with Lease(folder.url).held():
+        finished = None if fresh else _finished(folder, config, train, last_step)
+        if finished is not None:
+            tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+            show_result(finished, folder.url)
+            return finished
+        endpoint = Endpoint(config)
+        try:
+            start_ray(config)
+            with Sigterm(config.cluster.grace_seconds) as sigterm:
+                device = device_of(config)
+                # Only now, when nothing speaks against the run, does an earlier one give way.
+                if fresh:
+                    folder.delete()
+                folder.begin(config, train.digest)
+                endpoint.start(_facts(config, device, started))
+                job = TrainJob(
+                    config=config,
+                    device=device,
+                    train=train,
+                    eval=evaluation,
+                    run_url=folder.url,
+                    last_step=last_step,
+                    exporter=endpoint.actor,
+                )
+                return _run_to_the_end(job, folder, endpoint, sigterm, started)
+        finally:
+            endpoint.close()
+            ray.shutdown()
 
 
 def _run_to_the_end(
@@ -90,7 +93,11 @@ def _run_to_the_end(
         folder.finish(result, config.task_names)
     except BaseException as error:
         from_outside = isinstance(error, PreemptionError | KeyboardInterrupt)
-        endpoint.end("preempted" if from_outside else "failed", seconds_left=sigterm.seconds_left)
+        endpoint.end(
+            "preempted" if from_outside else "failed",
+            why=str(error) or "interrupted",
+            seconds_left=sigterm.seconds_left,
+        )
         raise
     show_result(result, folder.url)
     endpoint.end("finished", seconds_left=sigterm.seconds_left)

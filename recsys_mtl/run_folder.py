@@ -11,24 +11,16 @@ checkpoint_*  committed checkpoints, and Ray Train's own book-keeping
 import io
 import json
 import math
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import yaml
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
+from recsys_mtl.storage import Folder, storage_url
 
 _RAY_TRAIN_RECORD = "checkpoint_manager_snapshot.json"
-
-
-def storage_url(storage_path: str) -> str:
-    """`storage_path` as every process understands it: local paths become absolute."""
-    if "://" in storage_path:
-        return storage_path.rstrip("/")
-    return str(Path(storage_path).expanduser().resolve())
 
 
 class RunFolder:
@@ -37,10 +29,7 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.url = f"{storage_url(config.run.storage_path)}/{config.run.name}"
         """Of the folder."""
-        try:
-            self._filesystem, self._path = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"run.storage_path {config.run.storage_path!r}: {error}") from None
+        self._files = Folder(self.url)
 
     def earlier(self) -> tuple[RunConfig, str] | None:
         """The configuration and data digest of the run that is there; None where none is.
@@ -49,11 +38,11 @@ class RunFolder:
             UserError: it cannot be read by this version.
         """
         try:
-            text = self._read("config.yaml")
+            text = self._files.read("config.yaml")
             if text is None:
                 return None
             config = RunConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
-            return config, str(json.loads(self._read("data.json") or "{}").get("digest", ""))
+            return config, str(json.loads(self._files.read("data.json") or "{}").get("digest", ""))
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise UserError(
                 f"{self.url}/config.yaml is of another version of recsys-mtl or damaged "
@@ -62,25 +51,24 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """result.json; None where there is none."""
-        text = self._read("result.json")
+        text = self._files.read("result.json")
         return None if text is None else dict(json.loads(text))
 
     def begin(self, config: RunConfig, data_digest: str) -> None:
         """Write what a later start of the same name is compared with."""
-        self._filesystem.makedirs(self._path, exist_ok=True)
-        self._write("config.yaml", config.to_yaml().encode())
-        self._write("data.json", json.dumps({"digest": data_digest}).encode())
+        self._files.write("config.yaml", config.to_yaml().encode())
+        self._files.write("data.json", json.dumps({"digest": data_digest}).encode())
 
     def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
         """Draw the trace, and write result.json, which makes the run a finished one."""
         picture = io.BytesIO()
         draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
-        self._write("traces.png", picture.getvalue())
-        self._write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+        self._files.write("traces.png", picture.getvalue())
+        self._files.write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever committed: before that, there is no run to go on with."""
-        return bool(self._filesystem.exists(f"{self._path}/{_RAY_TRAIN_RECORD}"))
+        return self._files.exists(_RAY_TRAIN_RECORD)
 
     def delete(self) -> None:
         """Remove the whole run.
@@ -88,27 +76,14 @@ class RunFolder:
         Raises:
             UserError: there is a folder, but not a run's.
         """
-        if not self._filesystem.exists(self._path):
+        if not self._files.exists():
             return
-        is_run = self._filesystem.exists(f"{self._path}/config.yaml")
-        if not is_run and self._filesystem.ls(self._path):
+        if not self._files.exists("config.yaml") and self._files.filesystem.ls(self._files.path):
             raise UserError(
                 f"--fresh would delete {self.url}, which holds no config.yaml of a run; delete it "
                 "by hand or choose another run.name"
             )
-        self._filesystem.rm(self._path, recursive=True)
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return bytes(self._filesystem.cat_file(f"{self._path}/{name}")).decode()
-        except FileNotFoundError:
-            return None
-
-    def _write(self, name: str, content: bytes) -> None:
-        """In one move where the file system can, so that no reader sees half a file."""
-        temporary = f"{self._path}/.{name}.tmp"
-        self._filesystem.pipe_file(temporary, content)
-        self._filesystem.mv(temporary, f"{self._path}/{name}")
+        self._files.filesystem.rm(self._files.path, recursive=True)
 
 
 def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:

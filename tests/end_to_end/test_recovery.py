@@ -125,14 +125,19 @@ def test_a_run_of_another_method_is_refused(
     assert "Traceback" not in refused.stdout + refused.stderr
 
 
-def test_sigterm_ends_a_run_that_still_waits_for_workers(
+def test_a_second_driver_waits_for_the_first_and_sigterm_ends_one_that_has_no_workers_yet(
     place: Place, cluster: dict[str, str]
 ) -> None:
     more = ("run.name=waiting", "data.lanes=8", "cluster.num_workers=8")
     sets = [part for override in more for part in ("--set", override)]
     process, _ = started(cluster, "train", place.yaml, *sets, until="run")
-    time.sleep(5)  # Ray Train asks for what there is not
+    second, printed = started(cluster, "train", place.yaml, *sets, until="waiting")
+    second.kill()
+    second.communicate()
+    assert f"is being trained by process {process.pid} on" in printed.splitlines()[-1]
+    time.sleep(3)  # Ray Train asks for what there is not
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 143, errors
     assert json.loads(errors.splitlines()[-1])["event"] == "preempted"
+    assert not list((place.folder / "runs").glob(".*.lease"))
