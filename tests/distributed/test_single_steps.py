@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from recsys_mtl import report
+from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import read_manifest
@@ -18,6 +20,7 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
+from recsys_mtl.report import Reporter
 from recsys_mtl.train import train_step
 from recsys_mtl.worker import Worker, build
 
@@ -121,6 +124,32 @@ def test_a_step_that_is_not_finite_moves_nothing_at_all(
     moved = numbers(worker)
     for name in ("shared", "private", "embedding_bags.item_table.weight"):
         assert not torch.equal(moved[name], before[name]), name
+
+
+def test_training_that_has_diverged_ends_with_a_sentence(
+    run_yaml: Path, alone: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_SKIPPED_IN_A_ROW", 3)
+    worker, batches = worker_and_batches(run_yaml, alone)
+    reporter = Reporter(
+        worker.config, alone, str(run_yaml.parent / "run"), worker.plan, STEPS, exporter=None
+    )
+
+    def train(batch: ClickBatch) -> None:
+        record, logits = train_step(worker, batch, PhaseClock())
+        reporter.add(batch, record, logits)
+
+    infinite = [replace(b, dense=torch.full_like(b.dense, torch.inf)) for b in batches]
+    for batch in (infinite[0], infinite[1], batches[2]):
+        train(batch)
+    reporter.report(3)  # two skipped, and one that was not
+    for batch in infinite[:2]:
+        train(batch)
+    reporter.report(5)
+    assert reporter.totals.skipped_steps == 4
+    train(infinite[2])
+    with pytest.raises(UserError, match="the last 3 steps up to step 6 were skipped"):
+        reporter.report(6)
 
 
 def test_held_coefficients_outlive_a_restart(run_yaml: Path, alone: WorkerContext) -> None:

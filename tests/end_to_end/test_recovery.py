@@ -38,9 +38,9 @@ def result_of(place: Place, run: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(shared_place: Place, cluster: dict[str, str]) -> pd.DataFrame:
-    """The trace of a run that nothing happened to."""
-    overrides = f"training.max_steps={STEPS}"
-    done = recsys_mtl(cluster, *arguments(shared_place, "undisturbed", overrides))
+    """The trace of a run of one worker that nothing happened to."""
+    overrides = (f"training.max_steps={STEPS}", "cluster.num_workers=1")
+    done = recsys_mtl(cluster, *arguments(shared_place, "undisturbed", *overrides))
     assert done.returncode == 0, done.stderr
     return trace_of(shared_place, "undisturbed")
 
@@ -77,7 +77,7 @@ def test_an_undisturbed_run_counts_every_row_of_every_epoch(
     assert result["conflicting_steps"] == int(undisturbed.conflict.sum()) > 0
 
 
-def test_a_killed_worker_is_replaced_and_every_row_still_trains_once(
+def test_a_killed_worker_is_replaced_and_two_still_train_what_one_trains(
     killed_run: KilledRun, undisturbed: pd.DataFrame
 ) -> None:
     assert killed_run.status == 0, killed_run.printed

@@ -17,6 +17,7 @@ def test_a_run_starts_its_own_ray_and_a_taken_metrics_port_does_not_stop_it(
         done = recsys_mtl(
             alone, "train", place.yaml, "--set", "training.max_steps=12",
             "--set", f"metrics.port={port}", "--set", "method={kind: uniform}",
+            "--set", "cluster.num_workers=1",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "no metrics endpoint" in done.stdout

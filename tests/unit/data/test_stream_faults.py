@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_mtl.data import stream
-from recsys_mtl.data.schema import DataError
 from recsys_mtl.data.plan import plan_of
+from recsys_mtl.data.schema import DataError
 from tests.unit.data.click_logs import (
     FILES,
     ROW_TABLE_ROWS,
@@ -229,6 +229,21 @@ def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
     batches = log.stream(0, 3)
     with at_most(5), pytest.raises(KeyError), batches:
         raise KeyError
+    answer.set()
+    batches._thread.join(5)
+
+
+def test_a_read_that_hangs_ends_the_run_when_it_has_been_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(write_log(tmp_path, FILES))
+    answer = threading.Event()
+    monkeypatch.setattr(stream, "_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "encode", lambda *_: answer.wait(20))
+    batches = log.stream(0, 3)
+    with at_most(5), pytest.raises(TimeoutError, match=r"no batch for 0\.2 s"), batches:
+        next(iter(batches))
     answer.set()
     batches._thread.join(5)
 
