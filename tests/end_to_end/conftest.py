@@ -8,10 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from .monitored import KilledRun, Prometheus, started_prometheus, train_and_kill
-from .runs import BIN, Place, damage, free_port, make_place
+from .runs import BIN, Place, answers, damage, free_port, make_place, wait_until
 
 
 @pytest.fixture
@@ -21,7 +22,28 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[dict[str, str]]:
+def s3() -> Iterator[fsspec.AbstractFileSystem]:
+    """An S3 server with the buckets `clicks` and `runs`, which every process knows from now on."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_ACCESS_KEY_ID", "tests")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+        wait_until(lambda: answers(url), timeout_seconds=60, what="the S3 server's answer")
+        filesystem = fsspec.filesystem("s3", use_listings_cache=False)
+        for bucket in ("clicks", "runs"):
+            filesystem.mkdir(bucket)
+        yield filesystem
+    process.kill()
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def cluster(s3: fsspec.AbstractFileSystem) -> Iterator[dict[str, str]]:
     """The environment that joins a cluster of 4 CPUs, started by `ray start` with a token.
 
     RAY_API_SERVER_ADDRESS is set for `ray job`, too.

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class Place:
     @property
     def yaml(self) -> Path:
         return self.folder / "run.yaml"
+
+    @property
+    def runs(self) -> str:
+        """Where its runs are kept, for fsspec."""
+        return f"{self.folder}/runs"
 
     @property
     def run(self) -> Path:
@@ -139,6 +145,17 @@ def scrape(url: str) -> dict[str, float]:
     lines = scrape_text(url).splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
     return {series: float(value) for series, value in pairs}
+
+
+def answers(url: str) -> bool:
+    """Whether a server does, be it with an error."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def wait_until(condition: object, *, timeout_seconds: float, what: str) -> None:

@@ -10,6 +10,7 @@ import signal
 import time
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,13 +28,13 @@ RESULT_KEYS = {
 }  # fmt: skip
 
 
-def trace_of(place: Place, run: str) -> pd.DataFrame:
-    return read_trace(str(place.folder / "runs" / run / "trace")).to_pandas()
+def trace_of(runs: str, run: str) -> pd.DataFrame:
+    return read_trace(f"{runs}/{run}/trace").to_pandas()
 
 
-def result_of(place: Place, run: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((place.folder / "runs" / run / "result.json").read_text())
-    return result
+def result_of(runs: str, run: str) -> dict[str, Any]:
+    with fsspec.open(f"{runs}/{run}/result.json") as file:
+        return dict(json.load(file))
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +43,13 @@ def undisturbed(shared_place: Place, cluster: dict[str, str]) -> pd.DataFrame:
     overrides = (f"training.max_steps={STEPS}", "cluster.num_workers=1")
     done = recsys_mtl(cluster, *arguments(shared_place, "undisturbed", *overrides))
     assert done.returncode == 0, done.stderr
-    return trace_of(shared_place, "undisturbed")
+    return trace_of(shared_place.runs, "undisturbed")
 
 
-def assert_same_training(place: Place, run: str, expected: pd.DataFrame) -> None:
+def assert_same_training(
+    trace: pd.DataFrame, result: dict[str, Any], expected: pd.DataFrame, plain: dict[str, Any]
+) -> None:
     """Every step once, each as if nothing had happened, and totals to match."""
-    trace, result, plain = (
-        trace_of(place, run),
-        result_of(place, run),
-        result_of(place, "undisturbed"),
-    )
     assert trace.step.tolist() == list(range(1, STEPS + 1))
     for column in ("rows", "rejected_rows", "conflict", "epoch"):
         assert trace[column].tolist() == expected[column].tolist()
@@ -71,7 +69,7 @@ def assert_same_training(place: Place, run: str, expected: pd.DataFrame) -> None
 def test_an_undisturbed_run_counts_every_row_of_every_epoch(
     shared_place: Place, undisturbed: pd.DataFrame
 ) -> None:
-    result = result_of(shared_place, "undisturbed")
+    result = result_of(shared_place.runs, "undisturbed")
     assert (result["steps"], result["rows"]) == (STEPS, EPOCHS * ROWS)
     assert result["rejected_rows"] == EPOCHS * 250
     assert result["conflicting_steps"] == int(undisturbed.conflict.sum()) > 0
@@ -81,38 +79,52 @@ def test_a_killed_worker_is_replaced_and_two_still_train_what_one_trains(
     killed_run: KilledRun, undisturbed: pd.DataFrame
 ) -> None:
     assert killed_run.status == 0, killed_run.printed
-    assert set(trace_of(killed_run.place, killed_run.name).attempt) == {1, 2}
-    assert_same_training(killed_run.place, killed_run.name, undisturbed)
+    runs = killed_run.place.runs
+    trace, result = trace_of(runs, killed_run.name), result_of(runs, killed_run.name)
+    assert set(trace.attempt) == {1, 2}
+    assert_same_training(trace, result, undisturbed, result_of(runs, "undisturbed"))
 
 
-def test_a_run_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
-    shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
+def test_a_run_on_s3_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
+    shared_place: Place,
+    cluster: dict[str, str],
+    s3: fsspec.AbstractFileSystem,
+    undisturbed: pd.DataFrame,
 ) -> None:
-    longer = (
+    for part in ("train", "eval"):
+        s3.put(str(shared_place.folder / part), f"clicks/{part}", recursive=True)
+    runs = "s3://runs/mtl"
+    on_s3 = (
+        f"run.storage_path={runs}",
+        "data.train=s3://clicks/train",
+        "data.eval=s3://clicks/eval",
         f"training.max_steps={STEPS}",
-        "training.log_interval_steps=5",
-        "cluster.grace_seconds=120",
     )
-    process, _ = started(cluster, *arguments(shared_place, "moved", *longer), until="progress")
+    longer = ("training.log_interval_steps=5", "cluster.grace_seconds=120")
+    first = arguments(shared_place, "moved", *on_s3, *longer)
+    process, _ = started(cluster, *first, until="progress")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=150)
     assert process.returncode == 143, errors
     told = json.loads(errors.splitlines()[-1])
     step = int(re.search(r"at step (\d+) of 320, which is in a checkpoint", told["message"])[1])  # type: ignore[index]
     assert told["event"] == "preempted"
-    assert trace_of(shared_place, "moved").step.tolist() == list(range(1, step + 1))
-    assert not (shared_place.folder / "runs" / "moved" / "result.json").exists()
+    assert trace_of(runs, "moved").step.tolist() == list(range(1, step + 1))
+    assert not s3.exists(f"{runs}/moved/result.json")
+    assert not s3.exists(f"{runs}/.moved.lease")
 
-    overrides = (f"training.max_steps={STEPS}", "cluster.num_workers=1")
-    second = recsys_mtl(cluster, *arguments(shared_place, "moved", *overrides))
+    again = arguments(shared_place, "moved", *on_s3, "cluster.num_workers=1")
+    second = recsys_mtl(cluster, *again)
     assert second.returncode == 0, second.stderr
-    assert result_of(shared_place, "moved")["world_size"] == 1
-    assert set(trace_of(shared_place, "moved").attempt) == {1, 2}
-    assert_same_training(shared_place, "moved", undisturbed)
+    trace, result = trace_of(runs, "moved"), result_of(runs, "moved")
+    assert result["world_size"] == 1
+    assert set(trace.attempt) == {1, 2}
+    plain = result_of(shared_place.runs, "undisturbed")
+    assert_same_training(trace, result, undisturbed, plain)
 
-    again = recsys_mtl(cluster, *arguments(shared_place, "moved", f"training.max_steps={STEPS}"))
-    assert again.returncode == 0
-    assert "is finished" in again.stdout
+    third = recsys_mtl(cluster, *again)
+    assert third.returncode == 0
+    assert "is finished" in third.stdout
 
 
 def test_a_run_of_another_method_is_refused(
