@@ -43,7 +43,7 @@ __all__ = ["gradops"]
 
 
 def __getattr__(name: str) -> Any:
-    # Torch takes seconds to import, and the exporter and Ray's own actors need none of it.
+    # Torch takes seconds to import, and the exporter needs none of it.
     if name in __all__:
         from recsys_mtl import gradients
 

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(config: RunConfig) -> int:
     """Validate without Ray and without training."""
-    from recsys_mtl.progress import show_log  # torch and friends load only for a valid file
+    from recsys_mtl.progress import show_log  # slow to import, and only for a valid file
 
     for part, url in (("train", config.data.train), ("eval", config.data.eval)):
         show_log(part, url, config)
@@ -41,11 +41,12 @@ def _check(config: RunConfig) -> int:
 def _train(config: RunConfig, fresh: bool) -> int:
     from recsys_mtl.fit import TrainingError
     from recsys_mtl.launch import launch
+    from recsys_mtl.lease import LeaseError
     from recsys_mtl.preemption import PreemptionError
 
     try:
         launch(config, fresh=fresh)
-    except TrainingError as error:
+    except (TrainingError, LeaseError) as error:
         complain("failed", str(error))
         return 1
     except PreemptionError as error:

@@ -1,6 +1,7 @@
 """The driver's side of the run's exporter: start it, let it be found, follow it, end it."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recsys_mtl.config import RunConfig, UserError
@@ -20,6 +21,7 @@ _START_SECONDS = 120
 _ANSWER_SECONDS = 5
 _SCRAPES_AFTER_THE_END = 2
 _PAUSE_SECONDS = 0.5
+_NOWHERE = "[]"
 
 
 class Endpoint:
@@ -34,7 +36,10 @@ class Endpoint:
         self._metrics = config.metrics
         self._token = _token(config)
         self._discovery = _discovery_file(config)
+        self._announced: tuple[int, str] | None = None  # the port, and what Prometheus was told
+        self._serves = True  # as far as there is a port
         self._last: Status | None = None
+        self._lock = threading.Lock()  # an older status must not be shown after a newer one
         self._actor: Any = None
 
     @property
@@ -57,26 +62,26 @@ class Endpoint:
             .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
             .remote(facts)
         )
-        try:
-            port = self._serve(self._metrics.ports, _START_SECONDS)
-        except RayError as error:
-            self._tell_of_none(error)
-            return
-        self._announce(port)
+        self._serve(_START_SECONDS)
         self.status()
 
     def status(self) -> Status | None:
         """How training stands, which pages show from then on; None without an answer."""
-        try:
-            status: Status = ray.get(self.actor.status.remote(), timeout=_ANSWER_SECONDS)
-        except RayError:
-            return None
-        if self._last is not None and self._last.port is not None and status.port is None:
-            self._serve_again(self._last.port)  # its process was lost, and Ray has made another
-            return None
-        self._last = status
-        self.actor.show.remote(status.view)
-        return status
+        with self._lock:
+            try:
+                status: Status = ray.get(self.actor.status.remote(), timeout=_ANSWER_SECONDS)
+            except RayError:
+                return None
+            if status.port is None and self._serves:
+                # The exporter was lost, and Ray has made another. Until that is served, it does
+                # not know what it has to go on from.
+                self._serve(_ANSWER_SECONDS)
+                return None
+            if status.port is not None:
+                self._announce(status.port)
+            self._last = status
+            self.actor.show.remote(status.view)
+            return status
 
     def ask_to_stop(self) -> None:
         """Have the workers take a checkpoint and leave; does not wait."""
@@ -96,10 +101,13 @@ class Endpoint:
         self._linger(why.strip().partition("\n")[0], seconds_left)
 
     def close(self) -> None:
-        """Be found no longer."""
-        if self._discovery is not None:
-            with suppress(OSError):
-                self._discovery.unlink(missing_ok=True)
+        """Be found no longer, unless another driver has written where it is found."""
+        if self._discovery is None:
+            return
+        own = _NOWHERE if self._announced is None else self._announced[1]
+        with suppress(OSError):
+            if self._discovery.read_text() == own:
+                self._discovery.unlink()
 
     def _linger(self, why: str, seconds_left: Callable[[], float]) -> None:
         """Stay up until two more scrapes, at most metrics.linger_seconds.
@@ -122,42 +130,38 @@ class Endpoint:
                 return
             time.sleep(_PAUSE_SECONDS)
 
-    def _serve(self, ports: list[int], timeout_seconds: float) -> int:
+    def _serve(self, timeout_seconds: float) -> None:
+        """Have the page served on the port that Prometheus knows, else where a port is free."""
         metrics = self._metrics
+        ports = metrics.ports if self._announced is None else [self._announced[0], *metrics.ports]
         call = self.actor.serve.remote(metrics.bind_address, ports, self._token, self._last)
-        return int(ray.get(call, timeout=timeout_seconds))
-
-    def _serve_again(self, port: int) -> None:
-        """On the same port, where Prometheus has been told to look; else where a port is free."""
         try:
-            found = self._serve([port, *self._metrics.ports], _ANSWER_SECONDS)
-        except GetTimeoutError:
-            return  # it is still starting
-        except RayError as error:
-            self._tell_of_none(error)
-            self._last = None
-            return
-        if found != port:
-            self._announce(found)
-
-    def _tell_of_none(self, error: RayError) -> None:
-        cause, metrics = getattr(error, "cause", error), self._metrics
-        tell(
-            "no_metrics",
-            f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({cause}); training "
-            "goes on without it. Set metrics.port to a free port, a range, or 0 for any",
-        )
+            self._announce(int(ray.get(call, timeout=timeout_seconds)))
+        except RayTaskError as error:  # an OSError: no port is free
+            self._serves = False
+            tell(
+                "no_metrics",
+                f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({error.cause}); "
+                "training goes on without it. Set metrics.port to a free port, a range, or 0 for "
+                "any",
+            )
+        except RayError:
+            return  # it still starts, or was lost: the next `status` tells
 
     def _announce(self, port: int) -> None:
+        """Say where the page is, where that is new."""
+        if self._announced is not None and self._announced[0] == port:
+            return
         address = self._metrics.bind_address
         host = ray.util.get_node_ip_address() if address in ("0.0.0.0", "::") else address
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}/metrics"
         tell("metrics", f"metrics: {url}", url=url)
+        self._announced = port, json.dumps([{"targets": [f"{host}:{port}"], "labels": {}}])
         if self._discovery is None:
             return
         try:
-            _write(self._discovery, json.dumps([{"targets": [f"{host}:{port}"], "labels": {}}]))
+            _write(self._discovery, self._announced[1])
         except OSError as error:
             tell("no_discovery", f"Prometheus is not told of the run: {error}")
 
@@ -191,7 +195,7 @@ def _discovery_file(config: RunConfig) -> Path | None:
     file = Path(folder).expanduser() / f"{config.run.name}.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, "[]")
+        _write(file, _NOWHERE)
     except OSError as error:
         raise UserError(
             f"metrics.discovery_folder {folder!r} cannot be written to ({error.strerror}); name a "

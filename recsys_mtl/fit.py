@@ -66,8 +66,8 @@ def fit(job: TrainJob) -> dict[str, Any]:
         if user_error is not None:
             raise user_error from None
         raise TrainingError(
-            f"{error}\nrun {name!r} failed; the same command goes on from its last "
-            f"checkpoint. Workers' logs: {_log_folder()}"
+            f"run {name!r} failed ({_in_one_line(error)}); the same command goes on from its last "
+            f"checkpoint. Workers' logs: {_log_folder()}\n{error}"
         ) from None
     finally:
         signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
@@ -106,6 +106,18 @@ def _user_error(error: BaseException | None) -> UserError | None:
         failures = getattr(error, "worker_failures", {}).values()
         error = next((e for e in [*failures, *inner] if isinstance(e, BaseException)), None)
     return None
+
+
+def _in_one_line(error: TrainingFailedError) -> str:
+    """The first worker's error, without its traceback; or what failed besides workers."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        return f"worker {rank}: {_last_line(failure)}"
+    return _last_line(getattr(error, "controller_failure", error))
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
 def _log_folder() -> str:

@@ -29,43 +29,47 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
     """Train the run, or go on with it, and return its result.json.
 
     Raises:
-        UserError: configuration, data, an earlier run of the name, or another driver that trains
-            it, forbid it.
+        UserError: configuration, data or an earlier run of the name forbid it.
+        LeaseError: another driver trains the run.
         TrainingError: the workers failed more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
-    started = time.time()
     _refuse_a_passing_folder(config)
     train = read_manifest(config.data.train, config.data)
     evaluation = read_manifest(config.data.eval, config.data)
-    last_step = _last_step(config, train)
-    folder = RunFolder(config)
-    with Lease(folder.url).held():
+    last_step, folder = _last_step(config, train), RunFolder(config)
+    finished = None if fresh else _finished(folder, config, train, last_step)
+    if finished is not None:
+        return finished
+
+    with (
+        Sigterm(config.cluster.grace_seconds) as sigterm,
+        Lease(folder.url).held(lambda: sigterm.leave_if_asked(config.run.name)),
+    ):
+        # The driver that was waited for may have ended it.
         finished = None if fresh else _finished(folder, config, train, last_step)
         if finished is not None:
-            tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
-            show_result(finished, folder.url)
             return finished
-        endpoint = Endpoint(config)
+        started, endpoint = time.time(), Endpoint(config)
         try:
             start_ray(config)
-            with Sigterm(config.cluster.grace_seconds) as sigterm:
-                device = device_of(config)
-                # Only now, when nothing speaks against the run, does an earlier one give way.
-                if fresh:
-                    folder.delete()
-                folder.begin(config, train.digest)
-                endpoint.start(_facts(config, device, started))
-                job = TrainJob(
-                    config=config,
-                    device=device,
-                    train=train,
-                    eval=evaluation,
-                    run_url=folder.url,
-                    last_step=last_step,
-                    exporter=endpoint.actor,
-                )
-                return _run_to_the_end(job, folder, endpoint, sigterm, started)
+            sigterm.listen()
+            device = device_of(config)
+            # Only now, when nothing more speaks against the run, does an earlier one give way.
+            if fresh:
+                folder.delete()
+            folder.begin(config, train.digest)
+            endpoint.start(_facts(config, device, started))
+            job = TrainJob(
+                config=config,
+                device=device,
+                train=train,
+                eval=evaluation,
+                run_url=folder.url,
+                last_step=last_step,
+                exporter=endpoint.actor,
+            )
+            return _run_to_the_end(job, folder, endpoint, sigterm, started)
         finally:
             endpoint.close()
             ray.shutdown()
@@ -92,10 +96,11 @@ def _run_to_the_end(
         result = result_of(config, metrics, wall_seconds=time.time() - started)
         folder.finish(result, config.task_names)
     except BaseException as error:
-        from_outside = isinstance(error, PreemptionError | KeyboardInterrupt)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        from_outside = interrupted or isinstance(error, PreemptionError)
         endpoint.end(
             "preempted" if from_outside else "failed",
-            why=str(error) or "interrupted",
+            why="interrupted" if interrupted else str(error) or type(error).__name__,
             seconds_left=sigterm.seconds_left,
         )
         raise
@@ -126,12 +131,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
         PreemptionError: SIGTERM came before the end.
     """
     name, tasks = job.config.run.name, job.config.task_names
-    early = PreemptionError(
-        f"run {name!r} was ended by SIGTERM before it could take a checkpoint; the same command "
-        "goes on from the last one"
-    )
-    if sigterm.asked:
-        raise early
+    sigterm.leave_if_asked(name)
     try:
         with (
             showing_progress(endpoint.status, tasks),
@@ -141,8 +141,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
     except UserError:
         raise
     except (Exception, KeyboardInterrupt):
-        if sigterm.asked:  # workers may be lost at any moment then: that is no failure of the run
-            raise early from None
+        sigterm.leave_if_asked(name)  # workers may be lost then: that is no failure of the run
         raise
     if metrics["step"] < job.last_step:
         raise PreemptionError(
@@ -181,7 +180,7 @@ def _last_step(config: RunConfig, train: Manifest) -> int:
 def _finished(
     folder: RunFolder, config: RunConfig, train: Manifest, last_step: int
 ) -> dict[str, Any] | None:
-    """The result of a run of this name, where it has already come to its end.
+    """The result of a run of this name, told, where it has already come to its end.
 
     Raises:
         UserError: there is a run of this name that this configuration may not go on with.
@@ -192,4 +191,8 @@ def _finished(
     old_config, old_digest = earlier
     refuse_changes(old_config, config, old_digest, train.digest)
     result = folder.result()
-    return result if result is not None and result["steps"] == last_step else None
+    if result is None or result["steps"] != last_step:
+        return None
+    tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    show_result(result, folder.url)
+    return result

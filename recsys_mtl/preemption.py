@@ -30,6 +30,22 @@ class Sigterm:
         """Whether it came."""
         self._grace_seconds, self._until = grace_seconds, float("inf")
 
+    def listen(self) -> None:
+        """Hear of it again, after something else has taken the signal: Ray does when it starts."""
+        signal.signal(signal.SIGTERM, self._note)
+
+    def leave_if_asked(self, run: str) -> None:
+        """Nothing, where it has not come.
+
+        Raises:
+            PreemptionError: it has, before this run has trained.
+        """
+        if self.asked:
+            raise PreemptionError(
+                f"run {run!r} was ended by SIGTERM before it could take a checkpoint; the same "
+                "command goes on from the last one"
+            )
+
     def seconds_left(self) -> float:
         """Of the grace period; without end before SIGTERM."""
         return self._until - time.monotonic()
@@ -67,6 +83,8 @@ class Sigterm:
         return repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
 
     def __enter__(self) -> Self:
+        # What interrupts a run is SIGINT, which is blocked in some of the processes Ray starts.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 

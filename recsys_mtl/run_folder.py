@@ -78,12 +78,12 @@ class RunFolder:
         """
         if not self._files.exists():
             return
-        if not self._files.exists("config.yaml") and self._files.filesystem.ls(self._files.path):
+        if not self._files.exists("config.yaml") and not self._files.is_empty():
             raise UserError(
                 f"--fresh would delete {self.url}, which holds no config.yaml of a run; delete it "
                 "by hand or choose another run.name"
             )
-        self._files.filesystem.rm(self._files.path, recursive=True)
+        self._files.remove()
 
 
 def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:

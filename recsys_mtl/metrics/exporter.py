@@ -3,10 +3,11 @@
 Runs as an actor that the driver makes, so that it outlives restarts of the workers. Rank 0 sends
 it a `Snapshot` at every log interval and does not wait; the driver tells it how the run ends.
 
-No counter ever goes back, whichever process is lost. Counters are the run's totals, which travel
-with its checkpoints, and stay at their highest while workers train the same steps again. When this
-process is lost, Ray makes another, and the driver hands over the view it last heard of; so that no
-scrape has ever seen more than that, pages show a view only when the driver has it (`show`).
+No counter ever goes back, whichever worker or exporter is lost. Counters are the run's totals,
+which travel with its checkpoints, and stay at their highest while workers train the same steps
+again. When this process is lost, Ray makes another, and the driver hands over the view it last
+heard of; so that no scrape has ever seen more than that, pages show a view only when the driver has
+it (`show`).
 """
 
 import threading
@@ -50,6 +51,8 @@ class RunExporter:
         Raises:
             OSError: no port is free.
         """
+        if self._port is not None:  # whoever asked did not wait for the answer
+            return self._port
         if earlier is not None:
             self._take_over(earlier)
         self._port = serve_page(self.page, bind_address, ports, token)
@@ -79,6 +82,12 @@ class RunExporter:
 
     def show(self, view: RunView) -> None:
         """Have pages show this view, which the driver has."""
+        if (view.updated_at, view.attempts, view.state) == (
+            self._shown.updated_at,
+            self._shown.attempts,
+            self._shown.state,
+        ):
+            return  # as whoever changes a view changes one of these
         with self._lock:
             self._shown, self._page = view, None
 

@@ -21,7 +21,7 @@ def test_a_damaged_row_group_ends_the_run_with_the_files_name(
     place: Place, cluster: dict[str, str]
 ) -> None:
     file = damage(place)
-    done = recsys_mtl(cluster, "train", place.yaml, "--set", "cluster.num_workers=1")
+    done = recsys_mtl(cluster, "train", place.yaml)
     assert_one_clear_sentence(done, str(file), "row group 0", "data.on_error: skip")
 
 

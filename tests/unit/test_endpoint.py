@@ -38,6 +38,14 @@ def test_a_run_is_announced_by_name_and_taken_back(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == []
 
 
+def test_where_another_driver_of_the_run_is_found_stays(tmp_path: Path) -> None:
+    made = endpoint(tmp_path, f"metrics.discovery_folder={tmp_path}/sd/runs")
+    file = tmp_path / "sd/runs/demo.json"
+    file.write_text('[{"targets": ["10.0.0.2:9400"], "labels": {}}]')
+    made.close()
+    assert "10.0.0.2:9400" in file.read_text()
+
+
 def test_a_discovery_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"discovery_folder '.*/file/sd' cannot be written to"):

@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("process", "module", "unneeded"),
     [
-        ("check", "recsys_mtl.cli", "torch"),
+        ("check", "recsys_mtl.cli, recsys_mtl.progress", "torch"),
         ("the exporter", "recsys_mtl.metrics.exporter", "torch"),
         ("Ray Train's controller", "recsys_mtl.fit", "torchrec"),
         ("the driver", "recsys_mtl.launch", "torchrec"),

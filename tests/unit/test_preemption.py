@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recsys_mtl.preemption import Sigterm
+from recsys_mtl.preemption import PreemptionError, Sigterm
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -64,6 +64,30 @@ def test_workers_are_asked_although_nobody_can_be_told(monkeypatch: pytest.Monke
     with Sigterm(60) as sigterm, sigterm.stopping(lambda: calls.append(None), lambda: True):
         terminate()
         wait_for(lambda: len(calls) >= 2)
+
+
+def test_what_has_not_trained_leaves_at_its_next_look() -> None:
+    with Sigterm(60) as sigterm:
+        sigterm.leave_if_asked("demo")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does when it starts
+        sigterm.listen()
+        terminate()
+        with pytest.raises(PreemptionError, match="run 'demo' was ended by SIGTERM before"):
+            sigterm.leave_if_asked("demo")
+
+
+def test_what_interrupts_a_run_is_not_blocked() -> None:
+    def be_interrupted() -> None:
+        with Sigterm(60):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            be_interrupted()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_afterwards_sigterm_is_what_it_was() -> None:

@@ -144,7 +144,7 @@ def test_local_paths_become_absolute_and_urls_lose_the_last_slash(
 
 
 def test_storage_of_an_unknown_kind_is_refused_with_the_key(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"run\.storage_path 'nowhere://a/"):
+    with pytest.raises(UserError, match=r"run\.storage_path: nowhere://a/"):
         RunFolder(config_at(tmp_path, "nowhere://a"))
 
 
