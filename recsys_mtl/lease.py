@@ -131,7 +131,7 @@ class Lease:
                 self._told_of_trouble = True
                 tell("lease", f"the lease of run {self._run!r} cannot be renewed now: {error}")
             return
-        self._lost = (
+        self._lost = self._lost or (
             f"run {self._run!r} is no longer this driver's but {_named(_holder(found))}'s, and is "
             "left to it"
         )
