@@ -1,6 +1,8 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numba
 import pytest
 import torch
 from torch import Tensor
@@ -38,10 +40,13 @@ def test_gram_and_combination_cover_every_column(num_columns: int) -> None:
     )
 
 
-@pytest.mark.parametrize("num_tasks", [1, 2, 4, 5, 16])
-def test_gram_has_every_pair_whatever_the_number_of_tasks(num_tasks: int) -> None:
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 4, 5, 6, 7, 16])
+def test_both_passes_have_every_task_whatever_their_number(num_tasks: int) -> None:
     gradients = draw(num_tasks, 200_001).double()
     torch.testing.assert_close(gram_matrix(gradients), gradients @ gradients.T)
+    coefficients = torch.randn(num_tasks, dtype=torch.float64)
+    combined = combine_gradients(gradients.float(), coefficients)
+    torch.testing.assert_close(combined, (coefficients @ gradients.float().double()).float())
 
 
 def test_gram_is_accurate_for_long_random_gradients() -> None:
@@ -116,6 +121,19 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+def test_where_nothing_can_be_kept_the_loops_are_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse_to_keep(*, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(**options)
+
+    compile_ = numba.njit
+    monkeypatch.setattr(numba, "njit", refuse_to_keep)
+    assert cpu_loops._compiled(lambda x: x + 1)(2) == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
