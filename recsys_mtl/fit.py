@@ -5,6 +5,7 @@ Ray Train's controller, a process of its own, imports this file too.
 
 import os
 import signal
+from textwrap import shorten
 from typing import Any
 
 import ray
@@ -19,6 +20,7 @@ from recsys_mtl.config import UserError
 from recsys_mtl.job import TrainJob
 
 _CHECKPOINTS_KEPT = 2
+_LETTERS_TOLD = 160  # of an error, before it follows whole
 
 
 class TrainingError(Exception):
@@ -117,7 +119,8 @@ def _in_one_line(error: TrainingFailedError) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+    line = str(error).strip().rpartition("\n")[2] or type(error).__name__
+    return shorten(line, _LETTERS_TOLD, placeholder=" ...")
 
 
 def _log_folder() -> str:
