@@ -74,14 +74,13 @@ def train(run_yaml: str, storage_path: str, seed: int, sets: tuple[str, ...]) ->
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     """A line a mode, from the result.json of each of its seeds."""
     first = next(iter(results.values()))[0]
-    made = Table("mode", *first["tasks"], "opposed / audited", "rows/s", box=SIMPLE_HEAD)
+    made = Table("mode", *first["tasks"], "opposed", box=SIMPLE_HEAD)
     for mode, of_seeds in results.items():
         aucs = (_over_seeds([r["tasks"][task]["auc"] for r in of_seeds]) for task in first["tasks"])
         opposed, audited = (
             sum(result[f"{kind}_steps"] for result in of_seeds) for kind in ("opposing", "audited")
         )
-        rate = mean(result["rows_per_second"] for result in of_seeds)
-        made.add_row(mode, *aucs, f"{opposed} / {audited}" if audited else "-", f"{rate:,.0f}")
+        made.add_row(mode, *aucs, f"{opposed} of {audited}" if audited else "-")
     return made
 
 
@@ -89,7 +88,7 @@ def _over_seeds(aucs: Sequence[float | None]) -> str:
     known = [auc for auc in aucs if auc is not None]
     if len(known) < len(aucs):
         return "-"  # a task with labels of one kind only
-    return f"{mean(known):.4f} ± {stdev(known):.4f}" if len(known) > 1 else f"{known[0]:.4f}"
+    return f"{mean(known):.4f}±{stdev(known):.4f}" if len(known) > 1 else f"{known[0]:.4f}"
 
 
 if __name__ == "__main__":
