@@ -1,8 +1,6 @@
 import math
 from collections.abc import Callable
-from typing import Any
 
-import numba
 import pytest
 import torch
 from torch import Tensor
@@ -121,19 +119,6 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
-
-
-def test_where_nothing_can_be_kept_the_loops_are_compiled_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse_to_keep(*, cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_(**options)
-
-    compile_ = numba.njit
-    monkeypatch.setattr(numba, "njit", refuse_to_keep)
-    assert cpu_loops._compiled(lambda x: x + 1)(2) == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
