@@ -219,33 +219,31 @@ def test_reading_stays_within_the_prefetch(tmp_path: Path) -> None:
         assert len(list(batches)) == 20
 
 
-def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = Log(write_log(tmp_path, FILES))
-    answer = threading.Event()
-    monkeypatch.setattr(stream, "_STOP_SECONDS", 0.1)
-    monkeypatch.setattr(stream, "encode", lambda *_: answer.wait(20))
-    batches = log.stream(0, 3)
-    with at_most(5), pytest.raises(KeyError), batches:
-        raise KeyError
-    answer.set()
-    batches._thread.join(5)
-
-
-def test_a_read_that_hangs_ends_the_run_when_it_has_been_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = Log(write_log(tmp_path, FILES))
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stream.BatchStream]:
+    """A stream whose first read does not end before the test does."""
     answer = threading.Event()
     monkeypatch.setattr(stream, "_STOP_SECONDS", 0.1)
     monkeypatch.setattr(stream, "_READ_SECONDS", 0.2)
     monkeypatch.setattr(stream, "encode", lambda *_: answer.wait(20))
-    batches = log.stream(0, 3)
-    with at_most(5), pytest.raises(TimeoutError, match=r"no batch for 0\.2 s"), batches:
-        next(iter(batches))
+    batches = Log(write_log(tmp_path, FILES)).stream(0, 3)
+    yield batches
     answer.set()
     batches._thread.join(5)
+
+
+def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
+    hanging: stream.BatchStream,
+) -> None:
+    with at_most(5), pytest.raises(KeyError), hanging:
+        raise KeyError
+
+
+def test_a_read_that_hangs_ends_the_run_when_it_has_been_waited_for(
+    hanging: stream.BatchStream,
+) -> None:
+    with at_most(5), pytest.raises(TimeoutError, match=r"no batch for 0\.2 s"), hanging:
+        next(iter(hanging))
 
 
 def test_iterating_again_ends_at_once_instead_of_waiting(tmp_path: Path) -> None:
