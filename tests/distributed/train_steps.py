@@ -116,7 +116,8 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = (options.world_size, port, configs, options.steps, options.out)
-    mp.spawn(run_worker, args=arguments, nprocs=options.world_size)
+    # Forked: each would import for seconds what has been imported here.
+    mp.start_processes(run_worker, args=arguments, nprocs=options.world_size, start_method="fork")
 
 
 if __name__ == "__main__":
