@@ -4,7 +4,6 @@ The plan is made by one worker and handed to all: made apart, plans could differ
 of the machines.
 """
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +15,12 @@ from torch.distributed._shard.sharding_spec.api import EnumerableShardingSpec
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import (
     HardwareConfig,
     KernelConfig,
     PlannerError,
+    PlannerErrorType,
     TopologyFactory,
     TrainerConfig,
 )
@@ -30,7 +31,11 @@ from recsys_mtl.data.features import table_sizes
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.model.embeddings import table_name
 
-_log = logging.getLogger(__name__)
+_TOO_LARGE = (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.STRICT_CONSTRAINTS)
+"""All tables for all workers, or a table for a worker."""
+
+# Of a worker's memory; the rest is for batches, dense parameters and their gradients.
+_TABLES_SHARE = 0.8
 
 PlanRecord = Mapping[str, list[Mapping[str, Any]]]
 """Table to its shards, each {kind, kernel, rank, offsets, sizes, placement}: JSON."""
@@ -61,18 +66,30 @@ def make_plan(
             compute_kernels=[sharding.kernel],
             min_partition=sharding.columns_per_shard,
         )
+    memory = _memory_for_tables(context)
     planner = EmbeddingShardingPlanner(
-        topology=_topology(context), constraints=constraints, debug=False, stats=[]
+        topology=_topology(context, memory),
+        constraints=constraints,
+        # Nothing but what was left out of the memory: TorchRec would reserve of a GPU's alone.
+        storage_reservation=FixedPercentageStorageReservation(0),
+        debug=False,
+        stats=[],
     )
     try:
         return planner.plan(tables, [sharder])
     except PlannerError as error:
-        configs = tables.embedding_bag_configs()
-        gigabytes = sum(4 * c.num_embeddings * c.embedding_dim for c in configs) / 1e9
+        if error.error_type not in _TOO_LARGE:
+            raise
+        sizes = {
+            table.name: 4 * table.num_embeddings * table.embedding_dim / 1e9
+            for table in tables.embedding_bag_configs()
+        }
+        largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
-            f"the embedding tables ({gigabytes:.1f} GB without optimizer state) do not fit on "
-            f"{context.world_size} worker(s); take more workers, fewer rows, or column_wise "
-            f"shards for a table larger than one worker's memory. TorchRec says: {error}"
+            f"the embedding tables ({sum(sizes.values()):,.1f} GB without optimizer state, "
+            f"{largest} {sizes[largest]:,.1f} GB) do not fit on {context.world_size} worker(s) "
+            f"with {memory[context.device.type] / 1e9:,.1f} GB for tables each; take more workers, "
+            "fewer rows, or column_wise shards for a table larger than one worker's memory."
         ) from None
 
 
@@ -157,16 +174,21 @@ def _memory_bytes() -> int:
     return physical if text == "max" else min(physical, int(text))
 
 
-def _topology(context: WorkerContext) -> Any:
-    memory = _memory_bytes()
-    on_cuda = context.device.type == "cuda"
+def _memory_for_tables(context: WorkerContext) -> dict[str, int]:
+    """Bytes of one worker, by the type of device."""
+    memory = {"cpu": int(_TABLES_SHARE * _memory_bytes() / context.local_world_size)}
+    if context.device.type == "cuda":
+        memory["cuda"] = int(_TABLES_SHARE * torch.cuda.mem_get_info()[1])
+    return memory
+
+
+def _topology(context: WorkerContext, memory: Mapping[str, int]) -> Any:
     return TopologyFactory.create_topology(
         trainer_config=TrainerConfig(
             world_size=context.world_size, local_world_size=context.local_world_size
         ),
         hardware_config=HardwareConfig(
-            ddr_cap_bytes=memory // context.local_world_size,
-            hbm_cap_bytes=torch.cuda.mem_get_info()[1] if on_cuda else None,
+            ddr_cap_bytes=memory["cpu"], hbm_cap_bytes=memory.get("cuda")
         ),
         kernel_config=KernelConfig(compute_device=context.device.type),
     )

@@ -11,8 +11,9 @@ from torchrec import EmbeddingBagCollection
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from recsys_mtl.config import Data, Tables, TableSharding, UserError
+from recsys_mtl.distributed import planning
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan
+from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan, record_of
 from recsys_mtl.distributed.sharding import ShardedTables
 from recsys_mtl.model.embeddings import table_descriptions
 
@@ -110,3 +111,36 @@ def test_a_person_is_told_what_lies_where(alone: WorkerContext) -> None:
     (line,) = describe(tables_of(alone, wanted=COLUMNS).plan)
     assert line.startswith("worker 0: 3 shard(s), 0.0 MB: user_table 10 x 8, items_table 101 x 8 ")
     assert line.endswith("items_table 101 x 8 column_wise from [0, 8]")
+
+
+def plan_of_one_table(gigabytes: int, wanted: TableSharding, workers: int) -> PlanRecord:
+    rows = gigabytes * 10**9 // (4 * 8)
+    features = {"user": {"kind": "id", "rows": rows, "embedding_dim": 8}}
+    data = Data.model_validate(DATA.model_dump() | {"features": features})
+    tables = EmbeddingBagCollection(tables=table_descriptions(data), device=torch.device("meta"))
+    sharder = EmbeddingBagCollectionSharder(fused_params={"learning_rate": 0.1})
+    context = WorkerContext(0, workers, workers, torch.device("cpu"))
+    return record_of(make_plan(tables, sharder, data, {"user": wanted}, context))
+
+
+@pytest.fixture
+def ten_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine's memory: 4 GB for tables for each of two workers."""
+    monkeypatch.setattr(planning, "_memory_bytes", lambda: 10**10)
+
+
+HALVES = TableSharding(kind="column_wise", columns_per_shard=4)
+
+
+@pytest.mark.usefixtures("ten_gigabytes")
+@pytest.mark.parametrize(("gigabytes", "wanted"), [(9, HALVES), (5, TableSharding())])
+def test_tables_larger_than_the_memory_are_refused(gigabytes: int, wanted: TableSharding) -> None:
+    sentence = rf"user_table {gigabytes}\.0 GB\) do not fit on 2 worker\(s\) with 4\.0 GB"
+    with pytest.raises(UserError, match=sentence):
+        plan_of_one_table(gigabytes, wanted, workers=2)
+
+
+@pytest.mark.usefixtures("ten_gigabytes")
+def test_a_table_larger_than_one_workers_memory_is_cut_by_columns() -> None:
+    (shards,) = plan_of_one_table(5, HALVES, workers=2).values()
+    assert [(shard["rank"], shard["sizes"][1]) for shard in shards] == [(0, 4), (1, 4)]
