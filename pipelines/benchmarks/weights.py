@@ -81,13 +81,15 @@ def upgrad_weights(gram: Tensor) -> Tensor:
     """The mean of the gradients, each projected onto the cone that opposes none of them.
 
     For each g_i / T the v >= e_i / T that minimises v^T K v, by descent along one coordinate at a
-    time; K is scaled to trace 1 and its diagonal raised by 1e-4, as TorchJD's default does.
+    time. As TorchJD's default does, K is scaled to trace 1, or counts as zero where its trace is
+    below 1e-4 (short gradients get their mean, conflict or not), and its diagonal raised by 1e-4.
 
     Source: Quinton and Rey, "Jacobian Descent For Multi-Objective Optimization", 2024, Prop. 1.
     """
     num_tasks = len(gram)
     identity = torch.eye(num_tasks, dtype=torch.float64)
-    regular = gram / gram.trace() + 1e-4 * identity
+    scaled = gram / gram.trace() if gram.trace() >= 1e-4 else torch.zeros_like(gram)
+    regular = scaled + 1e-4 * identity
     least = identity / num_tasks
     weights = least.clone()
     for _ in range(500):

@@ -119,6 +119,16 @@ def test_upgrad_s_projections_solve_their_quadratic_program() -> None:
     assert float((update - expected).norm() / expected.norm()) < 1e-3
 
 
+@pytest.mark.parametrize("norm", [1.0, 1e-3], ids=["long", "short: their mean"])
+def test_upgrad_s_weights_are_those_torchjd_finds(norm: float) -> None:
+    from torchjd.aggregation import UPGrad
+
+    gradients = fresh_gradients(4).double()
+    gradients *= norm / gradients.norm()
+    found = weights.upgrad_weights(weights.plain_gram(gradients)) @ gradients
+    torch.testing.assert_close(found, UPGrad()(gradients), rtol=1e-4, atol=1e-4 * norm)
+
+
 def test_a_package_that_is_missing_is_said_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
