@@ -1,7 +1,7 @@
 """The two passes over task gradients on a CPU, compiled by Numba at their first call.
 
 torch has no product of float32 vectors that sums in float64: it converts first, which writes and
-reads twice the memory. These loops convert in registers, a number once for three products.
+reads twice the memory. These loops convert in registers, three rows at a time.
 """
 
 # T tasks, P columns
