@@ -5,31 +5,19 @@ The way of one batch, and where each part of it lives:
     Parquet log -> plan -> ClickBatch -> pooled embeddings -> bottom -> heads -> losses [T]
         data/                            distributed/         model/
     -> task gradients [T, P], summed -> Gram [T, T] -> coefficients [T] -> updates -> record
-        shared_update.py                gradients/            optimizers.py, distributed/  metrics/
+        worker/                         gradients/            worker/, distributed/  metrics/
 
-On the driver, which starts the run and follows it:
-
-cli.py          recsys-mtl check | train
-launch.py       a configuration to a finished run
-fit.py          the workers, by Ray Train, to the end of training
-cluster.py      the Ray cluster: join one, or start one
-endpoint.py     the run's exporter: start it, let Prometheus find it, end it
-preemption.py   SIGTERM: a checkpoint, then the end
-progress.py     what a person sees of it; events.py: sentences, or JSON a line
-run_folder.py   what it leaves behind; storage.py: its small files, wherever they lie
-lease.py        one driver a run
-
-On every worker, which gets a job.py from the driver:
-
-train.py        the loop, the step, the evaluation
-shared_update.py  what bottom and tables move by: a gradient a task, or one for all
-worker.py       what one worker holds: model, tables, optimizers
-report.py       from step records to trace, exporter and totals; feed.py: what goes to the exporter
-checkpoint.py   save, commit, restore
-optimizers.py   dense optimizer and learning-rate schedule
-
-config/         every setting of a run, and the file they are read from
-metrics/        AUC, trace, and the exporter, an actor of its own
+cli.py        recsys-mtl check | train
+train.py      the loop, the step, the evaluation: start reading here
+driver/       a configuration to a finished run: it starts the workers and follows them
+worker/       what one worker holds and does besides the step itself
+exporter/     the run's Prometheus endpoint, an actor of its own
+metrics/      AUC, step records, the trace and its picture
+distributed/  tables cut over workers, and sums over them
+model/        the networks, from pooled embeddings to losses
+gradients/    how the tasks' gradients become one update: pure mathematics
+data/         Parquet click logs to batches
+config/       every setting of a run, and the file they are read from
 
 `gradops` is the method alone, for any training loop.
 """

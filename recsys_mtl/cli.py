@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
-from recsys_mtl.events import choose_format, complain
+from recsys_mtl.driver.events import choose_format, complain
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(config: RunConfig) -> int:
     """Validate without Ray and without training."""
-    from recsys_mtl.progress import show_log  # slow to import, and only for a valid file
+    from recsys_mtl.driver.progress import show_log  # slow to import, and only for a valid file
 
     for part, url in (("train", config.data.train), ("eval", config.data.eval)):
         show_log(part, url, config)
@@ -39,10 +39,10 @@ def _check(config: RunConfig) -> int:
 
 
 def _train(config: RunConfig, fresh: bool) -> int:
-    from recsys_mtl.fit import TrainingError
-    from recsys_mtl.launch import launch
-    from recsys_mtl.lease import LeaseError
-    from recsys_mtl.preemption import PreemptionError
+    from recsys_mtl.driver.launch import launch
+    from recsys_mtl.driver.lease import LeaseError
+    from recsys_mtl.driver.preemption import PreemptionError
+    from recsys_mtl.driver.ray_train import TrainingError
 
     try:
         launch(config, fresh=fresh)

@@ -11,7 +11,6 @@ import ray.train.torch
 import torch
 from torch import Tensor
 
-from recsys_mtl import checkpoint
 from recsys_mtl.config import GradOPS, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
@@ -19,16 +18,17 @@ from recsys_mtl.data.plan import Plan, plan_of
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.gradients.update import clip_factor, descent_cosines, vector_norm
-from recsys_mtl.job import TrainJob
+from recsys_mtl.gradients.combination import clip_factor, descent_cosines, vector_norm
 from recsys_mtl.metrics.auc import AucHistogram, BinarySums, auc_from_histogram, summarise_binary
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord
 from recsys_mtl.model.losses import task_losses
-from recsys_mtl.optimizers import warm_up_factor
-from recsys_mtl.report import Reporter
-from recsys_mtl.shared_update import Backward, SharedUpdate, shared_update
-from recsys_mtl.worker import Worker, build
+from recsys_mtl.worker import checkpoint
+from recsys_mtl.worker.job import TrainJob
+from recsys_mtl.worker.optimizers import warm_up_factor
+from recsys_mtl.worker.reporting import Reporter
+from recsys_mtl.worker.shared_update import Backward, SharedUpdate, shared_update
+from recsys_mtl.worker.state import Worker, build
 
 
 def train_worker(job: TrainJob) -> None:

@@ -22,7 +22,7 @@ from pipelines.benchmarks.weights import (
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.gradients import gradops_reference
 from recsys_mtl.model.losses import task_losses
-from recsys_mtl.worker import Worker
+from recsys_mtl.worker.state import Worker
 
 TOLERANCE = 1e-4
 """Of an update from float32 gradients, relative to the terms it is summed from."""

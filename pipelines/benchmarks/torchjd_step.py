@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recsys_mtl.config import Adam, Sgd
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.model.losses import task_losses
-from recsys_mtl.worker import Worker
+from recsys_mtl.worker.state import Worker
 
 
 def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:

@@ -15,12 +15,12 @@ reference.py   Algorithm 1 on the vectors themselves: slow, plain, the ground tr
 """
 
 from recsys_mtl.gradients.backend import Backend, BackendChoice, resolve_backend
-from recsys_mtl.gradients.gradops import (
+from recsys_mtl.gradients.gram import combine_gradients, gram_matrix
+from recsys_mtl.gradients.methods.gradops import (
     GradOPSCoefficients,
     gradops_coefficients,
     zero_sine_squared_for,
 )
-from recsys_mtl.gradients.gram import combine_gradients, gram_matrix
 from recsys_mtl.gradients.min_norm import min_norm
 from recsys_mtl.gradients.reference import gradops_reference
 from recsys_mtl.gradients.step import GradOPSStep, gradops

@@ -7,8 +7,8 @@ from typing import assert_never
 from torch import Tensor
 
 from recsys_mtl.gradients.backend import Backend
-from recsys_mtl.gradients.gradops import GradOPSCoefficients, gradops_coefficients
 from recsys_mtl.gradients.gram import combine_gradients, gram_matrix
+from recsys_mtl.gradients.methods.gradops import GradOPSCoefficients, gradops_coefficients
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from recsys_mtl.gradients.backend import BackendChoice, resolve_backend
-from recsys_mtl.gradients.gradops import zero_sine_squared_for
 from recsys_mtl.gradients.gram import check_task_gradients
+from recsys_mtl.gradients.methods.gradops import zero_sine_squared_for
 from recsys_mtl.gradients.operations import operations_of
 
 

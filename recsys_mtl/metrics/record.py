@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.data.features import REJECT_REASONS
-from recsys_mtl.gradients.methods import Decision
+from recsys_mtl.gradients.step_kinds import Decision
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 
 BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_mtl import report
 from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
@@ -20,9 +19,10 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
-from recsys_mtl.report import Reporter
 from recsys_mtl.train import train_step
-from recsys_mtl.worker import Worker, build
+from recsys_mtl.worker.reporting import Reporter
+from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import reporting as report
 
 STEPS = 4
 RUN = """

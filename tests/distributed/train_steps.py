@@ -24,7 +24,7 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
-from recsys_mtl.worker import Worker, build
+from recsys_mtl.worker.state import Worker, build
 
 
 def run_worker(

@@ -24,7 +24,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from torchrec import KeyedJaggedTensor
 
-from recsys_mtl import shared_update as shared_update_module
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import REJECT_REASONS
@@ -32,13 +31,14 @@ from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
-from recsys_mtl.gradients.flat import FlatParameters
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.phases import PhaseClock
+from recsys_mtl.model.flat_memory import FlatParameters
 from recsys_mtl.model.shared_bottom import build_dense_model
-from recsys_mtl.optimizers import DenseOptimizer
 from recsys_mtl.train import train_step
-from recsys_mtl.worker import Worker
+from recsys_mtl.worker import shared_update as shared_update_module
+from recsys_mtl.worker.optimizers import DenseOptimizer
+from recsys_mtl.worker.state import Worker
 
 BATCH, TASKS = 6, 3
 METHODS: dict[str, dict[str, Any]] = {

@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from recsys_mtl import cli, fit, launch
+from recsys_mtl import cli
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.preemption import PreemptionError
+from recsys_mtl.driver import launch
+from recsys_mtl.driver import ray_train as fit
+from recsys_mtl.driver.preemption import PreemptionError
 from tests.unit.data.click_logs import clicks, write_groups, write_log
 from tests.unit.run_files import write_run
 

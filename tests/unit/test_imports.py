@@ -9,10 +9,10 @@ import pytest
 @pytest.mark.parametrize(
     ("process", "module", "unneeded"),
     [
-        ("check", "recsys_mtl.cli, recsys_mtl.progress", "torch"),
-        ("the exporter", "recsys_mtl.metrics.exporter", "torch"),
-        ("Ray Train's controller", "recsys_mtl.fit", "torchrec"),
-        ("the driver", "recsys_mtl.launch", "torchrec"),
+        ("check", "recsys_mtl.cli, recsys_mtl.driver.progress", "torch"),
+        ("the exporter", "recsys_mtl.exporter.actor", "torch"),
+        ("Ray Train's controller", "recsys_mtl.driver.ray_train", "torchrec"),
+        ("the driver", "recsys_mtl.driver.launch", "torchrec"),
     ],
 )
 def test_a_process_starts_without_what_it_does_not_need(

@@ -9,7 +9,6 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
 from recsys_mtl.gradients.backend import check_num_tasks
-from recsys_mtl.gradients.gradops import GradOPSCoefficients, check_gram
 from recsys_mtl.gradients.gram import check_task_gradients
 from recsys_mtl.gradients.kernels.algebra import coefficients_kernel
 from recsys_mtl.gradients.kernels.combine import (
@@ -18,6 +17,7 @@ from recsys_mtl.gradients.kernels.combine import (
     combined_adam_kernel,
 )
 from recsys_mtl.gradients.kernels.gram import partial_products_kernel, sum_partials_kernel
+from recsys_mtl.gradients.methods.gradops import GradOPSCoefficients, check_gram
 from recsys_mtl.gradients.min_norm import ROUNDS_PER_TASK
 
 _WARPS = 4

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from recsys_mtl.gradients.methods import without_products
+from recsys_mtl.gradients.step_kinds import without_products
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES, PhaseClock
 from recsys_mtl.metrics.record import (
     StepRecord,
@@ -16,7 +16,7 @@ from recsys_mtl.metrics.record import (
     record_rows,
 )
 from recsys_mtl.metrics.trace import INTEGER_COLUMNS
-from tests.unit.metrics.snapshots import CONFLICT, TASKS, record
+from tests.unit.exporter.snapshots import CONFLICT, TASKS, record
 
 
 def rows_of(*records: StepRecord, last_step: int, steps_per_epoch: int = 3) -> list[dict[str, Any]]:

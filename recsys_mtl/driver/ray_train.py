@@ -1,0 +1,129 @@
+"""Ray Train's part: start the workers, restart them when one is lost, and end.
+
+Ray Train's controller, a process of its own, imports this file too.
+"""
+
+import os
+import signal
+from textwrap import shorten
+from typing import Any
+
+import ray
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import RunConfig as RayRunConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from recsys_mtl.config import UserError
+from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
+from recsys_mtl.worker.job import TrainJob
+
+_CHECKPOINTS_KEPT = 2
+_LETTERS_TOLD = 160  # of an error, before it follows whole
+
+
+class TrainingError(Exception):
+    """Training ended with an error that is not the user's."""
+
+
+def fit(job: TrainJob) -> dict[str, Any]:
+    """Train to the end, or to where the workers were asked to stop; metrics of the last report.
+
+    Raises:
+        UserError: a worker says what the user can mend.
+        TrainingError: the workers failed more often than cluster.max_restarts.
+    """
+    cluster = job.config.cluster
+    storage_path, _, name = job.run_url.rpartition("/")
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config=job,
+        torch_config=TorchConfig(
+            backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=job.device == "cuda",
+            resources_per_worker={"CPU": cluster.cpus_per_worker}
+            | ({"GPU": 1} if job.device == "cuda" else {}),
+        ),
+        run_config=RayRunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=FailureConfig(
+                max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            callbacks=[_StopAtUserErrors()],
+        ),
+    )
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    try:
+        result = trainer.fit()
+    except SystemExit:  # Ray Train's own answer to Ctrl-C, when it has ended the workers
+        raise KeyboardInterrupt from None
+    except TrainingFailedError as error:
+        user_error = _user_error(error)
+        if user_error is not None:
+            raise user_error from None
+        raise TrainingError(
+            f"run {name!r} failed ({_in_one_line(error)}); the same command goes on from its last "
+            f"checkpoint. Workers' logs: {_log_folder()}\n{error}"
+        ) from None
+    finally:
+        signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
+    return dict(result.metrics)
+
+
+def _train_worker(job: TrainJob) -> None:
+    # Only workers need what this imports: TorchRec alone takes seconds.
+    from recsys_mtl.train import train_worker
+
+    train_worker(job)
+
+
+class _StopAtUserErrors(UserCallback):  # type: ignore[misc]
+    """Keeps Ray Train from retrying what would fail again the same way.
+
+    What a callback raises ends the run at once; what a worker raises is retried.
+    """
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            user_error = _user_error(error)
+            if user_error is not None:
+                raise user_error
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError inside Ray's wrappings, if that is what happened."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        inner = [
+            getattr(error, name, None)
+            for name in ("base_exc", "controller_failure", "cause", "__cause__")
+        ]
+        failures = getattr(error, "worker_failures", {}).values()
+        error = next((e for e in [*failures, *inner] if isinstance(e, BaseException)), None)
+    return None
+
+
+def _in_one_line(error: TrainingFailedError) -> str:
+    """The first worker's error, without its traceback; or what failed besides workers."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        return f"worker {rank}: {_last_line(failure)}"
+    return _last_line(getattr(error, "controller_failure", error))
+
+
+def _last_line(error: BaseException) -> str:
+    line = str(error).strip().rpartition("\n")[2] or type(error).__name__
+    return shorten(line, _LETTERS_TOLD, placeholder=" ...")
+
+
+def _log_folder() -> str:
+    """Where each node's workers write what they log and print."""
+    session = ray.get_runtime_context().get_session_name()
+    return f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray/{session}/logs on their nodes"

@@ -1,0 +1,170 @@
+"""Metric families of a run, as Prometheus is to see them.
+
+Names start with `recsys_mtl_`, carry base units, and end in `_total` on counters alone. Labels come
+from closed sets: the run, its tasks, splits, phases, reasons and states.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, combinations
+from typing import Any
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from recsys_mtl.exporter.snapshot import STATES, CheckpointFacts, RunFacts, RunView, Snapshot
+from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
+
+_BOUNDS = (*map(str, PHASE_BUCKETS_SECONDS), "+Inf")
+_COUNTERS = {
+    "steps": "Finished training steps.",
+    "rows": "Rows trained.",
+    "null_values": "Nulls met in the columns read.",
+    "compared_steps": "Steps that compared the tasks' gradients.",
+    "conflicting_steps": "Steps with conflicting tasks.",
+    "min_norm_steps": "Steps that fell back to min-norm.",
+    "skipped_steps": "Steps skipped as not finite.",
+    "audited_steps": "Steps that compared cheaper coefficients with every task's gradient.",
+    "opposing_steps": "Audited steps that went against a task.",
+    "checkpoints": "Checkpoints committed.",
+}
+_GAUGES_OF_TASKS = {
+    "weight": "Weight w_i of the task's deconflicted gradient.",
+    "contribution": "R_i: how far the combined gradient serves the task.",
+    "gradient_norm": "Norm of the task's gradient of the shared parameters.",
+    "share_kept": "Norm of the task's gradient after deconfliction over the norm before.",
+}
+_GAUGES_OF_SPLITS = {
+    "auc": "Area under the ROC curve, of recent training steps or the whole evaluation set.",
+    "log_loss": "Mean binary cross-entropy (nats a row).",
+    "calibration": "Mean prediction over the observed rate.",
+}
+
+
+def families(view: RunView) -> Iterator[Metric]:
+    """The families of one page, each series once."""
+    yield from _of_run(view)
+    if view.snapshot is not None:
+        yield from _of_tasks(view.facts, view.snapshot)
+        yield from _of_progress(view.facts.run, view.snapshot)
+        yield from _counters(view.facts.run, view.counts)
+        yield _phases(view.facts.run, view.counts)
+        if view.snapshot.checkpoint is not None:
+            yield from _of_checkpoint(view.facts.run, view.snapshot.checkpoint)
+
+
+def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
+    """Whatever counts up, by the name of its family and the values of its labels.
+
+    A histogram's buckets are cumulative, as a page shows them; its sum stands beside them.
+    """
+    totals = snapshot.totals
+    counts: dict[tuple[str, ...], float] = {
+        (name,): totals[name] for name in _COUNTERS if name in totals
+    }
+    counts["steps",] = snapshot.step
+    counts["null_values",] = sum(totals["nulls"].values())
+    for reason, count in totals["rejected_rows"].items():
+        counts["rejected_rows", reason] = count
+    for phase in PHASES:
+        cumulative = accumulate(totals["phase_counts"][phase])
+        for bound, count in zip(_BOUNDS, cumulative, strict=True):
+            counts["step_phase_seconds", phase, bound] = count
+        counts["step_phase_seconds", phase, "sum"] = totals["phase_seconds"][phase]
+    return counts
+
+
+def _gauge(name: str, text: str, run: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    """A gauge with one series a key of `values`, whose parts are the `labels`."""
+    family = GaugeMetricFamily(f"recsys_mtl_{name}", text, labels=["run", *labels])
+    for key, value in values.items():
+        family.add_metric([run, *key], value)
+    return family
+
+
+def _counter(name: str, text: str, run: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    family = CounterMetricFamily(f"recsys_mtl_{name}", text, labels=["run", *labels])
+    for key, value in values.items():
+        family.add_metric([run, *key], value)
+    return family
+
+
+def _of_run(view: RunView) -> Iterator[Metric]:
+    facts, run = view.facts, view.facts.run
+    yield _gauge(
+        "run_info",
+        "What the run is; always 1.",
+        run,
+        {(facts.method, facts.scope, facts.device, facts.version): 1.0},
+        *("method", "scope", "device", "version"),
+    )
+    states = {(state,): float(state == view.state) for state in STATES}
+    yield _gauge("run_state", "1 for the state the run is in.", run, states, "state")
+    yield _gauge("run_alpha", "method.alpha.", run, {(): facts.alpha})
+    yield _gauge("run_workers", "Workers that train.", run, {(): float(facts.workers)})
+    yield _gauge(
+        "run_start_timestamp_seconds", "When the command was started.", run, {(): facts.started_at}
+    )
+    if view.ended_at is not None:
+        yield _gauge("run_end_timestamp_seconds", "When it ended.", run, {(): view.ended_at})
+    yield _gauge(
+        "updated_timestamp_seconds", "When rank 0 last reported.", run, {(): view.updated_at}
+    )
+    text = "Times all workers went on from a checkpoint, after one was lost."
+    yield _counter("worker_restarts", text, run, {(): float(view.restarts)})
+
+
+def _of_tasks(facts: RunFacts, snapshot: Snapshot) -> Iterator[Metric]:
+    splits = {"train_window": snapshot.window, "eval": snapshot.evaluation}
+    for name, text in _GAUGES_OF_SPLITS.items():
+        values = {
+            (task, split): numbers[task][name]
+            for split, numbers in splits.items()
+            for task in numbers
+        }
+        family = "loss" if name == "log_loss" else name
+        yield _gauge(f"task_{family}", text, facts.run, values, "task", "split")
+    for name, text in _GAUGES_OF_TASKS.items():
+        of_tasks = {(task,): snapshot.row[f"{name}_{task}"] for task in facts.task_names}
+        yield _gauge(f"task_{name}", text, facts.run, of_tasks, "task")
+    pairs = {(a, b): snapshot.row[f"cosine_{a}_{b}"] for a, b in combinations(facts.task_names, 2)}
+    text = "Cosine of two tasks' gradients of the shared parameters."
+    yield _gauge("gradient_cosine", text, facts.run, pairs, "task", "other_task")
+
+
+def _of_progress(run: str, snapshot: Snapshot) -> Iterator[Metric]:
+    yield _gauge("last_step", "Steps at the end of the run.", run, {(): snapshot.last_step})
+    yield _gauge(
+        "rows_per_second", "Over the last log interval.", run, {(): snapshot.rows_per_second}
+    )
+
+
+def _counters(run: str, counts: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    for name, text in _COUNTERS.items():
+        yield _counter(name, text, run, {(): counts[name,]})
+    rejected = {key[1:]: n for key, n in counts.items() if key[0] == "rejected_rows"}
+    yield _counter("rejected_rows", "Rows left out as unusable.", run, rejected, "reason")
+
+
+def _phases(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
+    family = HistogramMetricFamily(
+        "recsys_mtl_step_phase_seconds",
+        "Seconds of a step by phase, on rank 0's host.",
+        labels=["run", "phase"],
+    )
+    for phase in PHASES:
+        buckets = [(bound, counts["step_phase_seconds", phase, bound]) for bound in _BOUNDS]
+        family.add_metric([run, phase], buckets, counts["step_phase_seconds", phase, "sum"])
+    return family
+
+
+def _of_checkpoint(run: str, checkpoint: CheckpointFacts) -> Iterator[Metric]:
+    for name, text, value in (
+        ("timestamp_seconds", "When the newest was committed.", checkpoint.committed_at),
+        ("duration_seconds", "What the newest took.", checkpoint.seconds),
+        ("size_bytes", "Of the newest, over all workers.", checkpoint.size_bytes),
+    ):
+        yield _gauge(f"checkpoint_{name}", text, run, {(): value})

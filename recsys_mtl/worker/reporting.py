@@ -1,0 +1,236 @@
+"""From step records to everything a person or a program watches.
+
+Every worker calls the same methods at the same steps, since window AUC and null counts are sums
+over all workers; rank 0 alone writes the trace and feeds the exporter.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.plan import Plan
+from recsys_mtl.data.schema import columns_read
+from recsys_mtl.distributed.collectives import all_reduce_sum
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.distributed.planning import PlanRecord, describe
+from recsys_mtl.exporter.client import ExporterFeed
+from recsys_mtl.exporter.snapshot import CheckpointFacts, Snapshot
+from recsys_mtl.metrics.auc import auc_from_histogram, summarise_binary
+from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.trace import TraceWriter, next_attempt
+from recsys_mtl.metrics.window import WindowMetrics
+
+_log = logging.getLogger(__name__)
+
+_SKIPPED_IN_A_ROW = 100  # parameters that are not finite stay so: every later step is skipped
+# Columns of the trace that are NaN in steps that do not measure them.
+_SELDOM = ("contribution_", "gradient_norm_", "share_kept_", "applied_", "cosine_", "update_norm")
+_FLUSH_ROWS = 2_000  # a part of the trace is a file: not one for every log interval
+
+
+class Reporter:
+    """Collects the steps of one attempt."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        context: WorkerContext,
+        run_url: str,
+        plan: Plan,
+        last_step: int,
+        exporter: Any,
+    ) -> None:
+        self.totals = Totals()
+        """Over the whole run, earlier attempts included; the same on every worker, but for
+        the seconds, which are its own."""
+        self.evaluation: dict[str, dict[str, float]] = {}
+        """The newest, task by task."""
+        self.checkpoint: CheckpointFacts | None = None
+        """The newest committed."""
+        self._config, self._context, self._plan = config, context, plan
+        self._last_step = last_step
+        self._feed = ExporterFeed(exporter if context.rank == 0 else None)
+        self._tasks = config.task_names
+        self._columns = columns_read(config.data)
+        self._window = WindowMetrics(
+            len(self._tasks), config.training.auc_window_steps, context.device
+        )
+        self._recent: dict[str, dict[str, float]] = {}
+        self._records: list[StepRecord] = []
+        self._nulls = np.zeros(len(self._columns), dtype=np.int64)
+        self._reported_at = time.perf_counter()
+        self._last_row: dict[str, Any] | None = None
+        self._newest: dict[str, Any] = {}  # measured value of each of the _SELDOM columns
+        self._rows_per_second = 0.0
+        self._skipped_in_a_row = 0
+        self._trace: TraceWriter | None = None
+        self._attempt = 0
+        if context.rank == 0:
+            url = f"{run_url}/trace"
+            self._attempt = next_attempt(url)
+            self._trace = TraceWriter(url, self._attempt, self._tasks)
+            self._unflushed = 0
+
+    def begin(self, plan: PlanRecord) -> None:
+        """Let the driver know what this attempt trains with."""
+        self._feed.begin(describe(plan))
+
+    def stop_asked(self) -> bool:
+        """Whether this worker was told that training is to end early; rank 0 alone ever is."""
+        return self._feed.stop_asked()
+
+    def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
+        """Keep one step, on the device."""
+        self._window.update(logits, batch.labels, batch.label_mask)
+        self._records.append(record)
+        if batch.rows:
+            self._nulls += batch.nulls
+
+    def report(self, step: int) -> None:
+        """Reduce, count, write and send the steps since the last report, the last being `step`.
+
+        Raises:
+            UserError: on every worker, when training has stopped moving: nothing is finite.
+        """
+        if not self._records:
+            return
+        self._recent = self._window_numbers()
+        nulls = all_reduce_sum(torch.from_numpy(self._nulls).to(self._context.device)).tolist()
+        sent = [sum(record.bytes_sent[kind] for record in self._records) for kind in BYTE_KINDS]
+        all_sent = all_reduce_sum(torch.tensor(sent, device=self._context.device)).tolist()
+        rows = record_rows(
+            self._records,
+            self._tasks,
+            last_step=step,
+            attempt=self._attempt,
+            steps_per_epoch=self._plan.steps_per_epoch,
+        )
+        rows[-1] |= {f"auc_window_{t}": self._recent[t]["auc"] for t in self._tasks}
+        now = time.perf_counter()
+        seconds, self._reported_at = now - self._reported_at, now
+        self.totals.add(rows, self._tasks, seconds)
+        for column, count in zip(self._columns, nulls, strict=True):
+            self.totals.nulls[column] = self.totals.nulls.get(column, 0) + count
+        for kind, count in zip(BYTE_KINDS, all_sent, strict=True):
+            self.totals.bytes_sent[kind] = self.totals.bytes_sent.get(kind, 0) + count
+        self._records, self._nulls = [], np.zeros_like(self._nulls)
+        for row in rows:
+            self._newest |= {k: row[k] for k in row if k.startswith(_SELDOM) and row[k] == row[k]}
+        if self._trace is not None:
+            self._trace.append(rows)
+            self._unflushed += len(rows)
+            if self._unflushed >= _FLUSH_ROWS:
+                self._try_to_flush()
+        self._send(rows[-1], sum(row["rows"] for row in rows) / seconds)
+        self._last_row = rows[-1]
+        self._stop_when_diverged(rows)
+
+    def evaluated(self, evaluation: dict[str, dict[str, float]]) -> None:
+        """Show a new evaluation, of the last step that was reported."""
+        self.evaluation = evaluation
+        self._send_again()
+
+    def checkpointed(self, checkpoint: CheckpointFacts) -> None:
+        """Show the checkpoint that every worker has just written its part of."""
+        own = torch.tensor(checkpoint.size_bytes, dtype=torch.float64, device=self._context.device)
+        self.checkpoint = replace(checkpoint, size_bytes=all_reduce_sum(own).item())
+        self._send_again()
+
+    def close(self) -> None:
+        """Have the exporter know where training ended."""
+        self._feed.close()
+
+    def restart_clock(self) -> None:
+        """Leave out of the rate what was no training: an evaluation, a checkpoint."""
+        self._reported_at = time.perf_counter()
+
+    def flush(self) -> None:
+        """Have every reported step in the trace's files."""
+        if self._trace is not None:
+            self._trace.flush()
+            self._unflushed = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The training window's sums over all workers, for the checkpoint."""
+        saved = self._window.save()
+        return {"auc": all_reduce_sum(saved["auc"]), "binary": all_reduce_sum(saved["binary"])}
+
+    def window_steps(self) -> int:
+        """Steps in the current window, for the checkpoint."""
+        return self._window.save()["steps"]
+
+    def load(
+        self,
+        tensors: Mapping[str, Tensor],
+        totals: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        window_steps: int,
+        committed_at: float,
+    ) -> None:
+        """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing."""
+        self.totals = Totals.from_json(totals)
+        self.evaluation = dict(evaluation)
+        auc, binary = (
+            sums if self._context.rank == 0 else torch.zeros_like(sums)
+            for sums in (tensors["auc"], tensors["binary"])
+        )
+        self._window.load({"auc": auc, "binary": binary, "steps": window_steps})
+        self.checkpoint = CheckpointFacts(committed_at, seconds=math.nan, size_bytes=math.nan)
+
+    def _window_numbers(self) -> dict[str, dict[str, float]]:
+        """Task to AUC, log-loss and calibration of recent steps, over all workers."""
+        state = self._window.state()
+        auc = auc_from_histogram(all_reduce_sum(state["auc"]))
+        binary = summarise_binary(all_reduce_sum(state["binary"]))
+        columns = torch.stack([auc, binary.log_loss, binary.calibration]).tolist()
+        return {
+            task: dict(zip(("auc", "log_loss", "calibration"), numbers, strict=True))
+            for task, numbers in zip(self._tasks, zip(*columns, strict=True), strict=True)
+        }
+
+    def _try_to_flush(self) -> None:
+        """Between checkpoints the rows can wait for a storage that does not answer."""
+        try:
+            self.flush()
+        except OSError as error:
+            _log.warning("the trace cannot be written now (%s); its rows are kept", error)
+
+    def _stop_when_diverged(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if row["skipped"] else 0
+        if self._skipped_in_a_row >= _SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"the last {self._skipped_in_a_row} steps up to step {rows[-1]['step']} were "
+                "skipped, their gradients not being finite: training has diverged; lower "
+                "optimizer.*.learning_rate or set training.gradient_clip_norm, and start anew "
+                "with --fresh"
+            )
+
+    def _send_again(self) -> None:
+        if self._last_row is not None:
+            self._send(self._last_row, self._rows_per_second)
+
+    def _send(self, row: dict[str, Any], rows_per_second: float) -> None:
+        self._rows_per_second = rows_per_second
+        self._feed.send(
+            Snapshot(
+                step=row["step"],
+                last_step=self._last_step,
+                epochs=self._last_step / self._plan.steps_per_epoch,
+                rows_per_second=rows_per_second,
+                row=row | self._newest,
+                totals=self.totals.to_json(),
+                window=self._recent,
+                evaluation=self.evaluation,
+                checkpoint=self.checkpoint,
+            )
+        )

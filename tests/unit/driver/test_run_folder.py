@@ -1,0 +1,196 @@
+"""A run's folder: what is found there, what is written, what is deleted."""
+
+import json
+import math
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config.file import load_config
+from recsys_mtl.driver.run_folder import RunFolder, result_of, storage_url
+from recsys_mtl.metrics.record import Totals
+from tests.unit.run_files import write_run
+
+
+def config_at(tmp_path: Path, storage: str, *overrides: str) -> RunConfig:
+    return load_config(write_run(tmp_path), (f"run.storage_path={storage}", *overrides))
+
+
+@pytest.fixture(params=["local folder", "object store"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> RunConfig:
+    storage = str(tmp_path / "runs")
+    if request.param == "object store":
+        storage = f"memory://{secrets.token_hex(8)}"
+    return config_at(tmp_path, storage)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[RunFolder, Path]:
+    """A run that has begun, and its folder on the disk."""
+    config = config_at(tmp_path, str(tmp_path / "runs"))
+    folder = RunFolder(config)
+    folder.begin(config, "abc")
+    return folder, tmp_path / "runs" / "demo"
+
+
+def test_no_run_is_found_where_none_has_begun(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    assert folder.earlier() is None
+    assert folder.result() is None
+    folder.delete()  # nothing to delete is no fault
+
+
+def test_a_run_that_has_begun_is_found_with_its_configuration_and_digest(config: RunConfig) -> None:
+    RunFolder(config).begin(config, "abc")
+    assert RunFolder(config).earlier() == (config, "abc")
+    assert RunFolder(config).result() is None
+
+
+def test_beginning_again_replaces_the_first_beginning(config: RunConfig, tmp_path: Path) -> None:
+    changed = config_at(tmp_path, config.run.storage_path, "training.max_steps=9")
+    folder = RunFolder(config)
+    folder.begin(config, "abc")
+    folder.begin(changed, "def")
+    assert folder.earlier() == (changed, "def")
+
+
+def test_nothing_half_written_stays_behind(begun: tuple[RunFolder, Path]) -> None:
+    _, place = begun
+    assert sorted(path.name for path in place.iterdir()) == ["config.yaml", "data.json"]
+
+
+def test_the_result_is_read_back(begun: tuple[RunFolder, Path]) -> None:
+    folder, place = begun
+    (place / "result.json").write_text(json.dumps({"steps": 7}))
+    assert folder.result() == {"steps": 7}
+
+
+def test_a_deleted_run_is_gone_and_may_begin_again(config: RunConfig) -> None:
+    folder = RunFolder(config)
+    folder.begin(config, "abc")
+    folder.delete()
+    assert RunFolder(config).earlier() is None
+    folder.begin(config, "def")
+    assert folder.earlier() == (config, "def")
+
+
+def test_deleting_one_run_leaves_the_others(begun: tuple[RunFolder, Path], tmp_path: Path) -> None:
+    folder, _ = begun
+    other = config_at(tmp_path, str(tmp_path / "runs"), "run.name=demo-2")
+    RunFolder(other).begin(other, "abc")
+    folder.delete()
+    assert RunFolder(other).earlier() == (other, "abc")
+
+
+def test_a_folder_that_is_no_run_s_is_not_deleted(tmp_path: Path) -> None:
+    thesis = tmp_path / "runs" / "demo" / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    with pytest.raises(UserError, match=r"runs/demo, which holds no config\.yaml"):
+        RunFolder(config_at(tmp_path, str(tmp_path / "runs"))).delete()
+    assert thesis.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"run: [",
+        b"run: {name: demo}\n",
+        b"\xff\xfe\x00 not text",
+        b"run: 2024-01-01\n",
+        b"- a list",
+    ],
+)
+def test_a_damaged_configuration_is_refused_and_fresh_mends_it(
+    begun: tuple[RunFolder, Path], content: bytes
+) -> None:
+    folder, place = begun
+    (place / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"demo/config\.yaml .*--fresh") as caught:
+        folder.earlier()
+    assert "\n" not in str(caught.value)
+    folder.delete()
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff"])
+def test_a_damaged_digest_is_refused(begun: tuple[RunFolder, Path], content: bytes) -> None:
+    folder, place = begun
+    (place / "data.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged .*--fresh"):
+        folder.earlier()
+
+
+def test_a_run_without_a_digest_has_an_empty_one(begun: tuple[RunFolder, Path]) -> None:
+    folder, place = begun
+    (place / "data.json").unlink()
+    earlier = folder.earlier()
+    assert earlier is not None
+    assert earlier[1] == ""
+
+
+def test_local_paths_become_absolute_and_urls_lose_the_last_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert storage_url("runs") == str(tmp_path.resolve() / "runs")
+    assert storage_url("~/runs") == "/home/ada/runs"
+    assert storage_url("s3://bucket/runs/") == "s3://bucket/runs"
+
+
+def test_storage_of_an_unknown_kind_is_refused_with_the_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.storage_path: nowhere://a/"):
+        RunFolder(config_at(tmp_path, "nowhere://a"))
+
+
+def metrics_of(**purchase: float) -> dict[str, Any]:
+    """A last report after 4 steps, with these numbers in place of some of the purchases'."""
+    totals = Totals(
+        rows=256,
+        rejected_rows={"unreadable": 5, "label": 2},
+        seconds=2.0,
+        weight_sums={"purchase": 3.0, "cart": 5.0},
+    )
+    numbers = {"auc": 0.75, "log_loss": 0.5, "calibration": 1.25}
+    numbers |= {"positives": 10, "rows": 100, "not_finite": 0}
+    return {
+        "step": 4,
+        "epochs": 1.0,
+        "evaluation": {"purchase": numbers | purchase, "cart": numbers},
+        "parameters": {},
+        "sharding": {},
+        "totals": totals.to_json(),
+    }
+
+
+def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -> None:
+    result = result_of(config_at(tmp_path, "runs"), metrics_of(), wall_seconds=3.0)
+    assert result["rejected_rows"] == 7
+    assert result["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
+
+
+def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
+    result = result_of(config_at(tmp_path, "runs"), metrics_of(), wall_seconds=3.0)
+    assert result["tasks"]["purchase"] == {
+        "auc": 0.75,
+        "log_loss": 0.5,
+        "calibration": 1.25,
+        "positives": 10,
+        "rows": 100,
+        "not_finite": 0,
+        "mean_weight": 0.75,
+    }
+    assert result["tasks"]["cart"]["mean_weight"] == 1.25
+
+
+def test_the_result_has_null_for_what_cannot_be_known(tmp_path: Path) -> None:
+    unknown = metrics_of(auc=math.nan, log_loss=math.nan, calibration=math.nan)
+    result = result_of(config_at(tmp_path, "runs"), unknown, wall_seconds=3.0)
+    purchase = result["tasks"]["purchase"]
+    assert purchase["auc"] is purchase["log_loss"] is purchase["calibration"] is None
+    json.dumps(result, allow_nan=False)
