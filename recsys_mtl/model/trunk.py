@@ -74,7 +74,7 @@ class AutogradTrunk:
             if gradient is not None and part.requires_grad
         ]
         wanted = {} if parameter_gradients is None else parameter_gradients
-        leaves = [self._parameters[name] for name in wanted]
+        leaves: list[Tensor] = [self._parameters[name] for name in wanted]
         leaves += [self._pooled] if self._pooled.requires_grad else []
         found: list[Tensor | None] = [None] * len(leaves)
         if reached and leaves:

@@ -1,15 +1,16 @@
 """The dense optimizer on flat parameters, and the learning-rate schedule.
 
-P shared parameters, H head parameters.
+T tasks, P shared parameters, H parameters of the tasks' own.
 """
 
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from recsys_mtl.config import Adam, Sgd
 from recsys_mtl.gradients.operations import Operations
+from recsys_mtl.model.flat_memory import FlatMemory
 
 
 def warm_up_factor(step: int, warm_up_steps: int) -> float:
@@ -17,13 +18,17 @@ def warm_up_factor(step: int, warm_up_steps: int) -> float:
     return min(1.0, (step + 1) / (warm_up_steps + 1))
 
 
+_NAMES = {"step": "adam_steps", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
+"""What torch's Adam calls its state, and what our checkpoints call it."""
+
+
 class DenseOptimizer:
-    """Adam or gradient descent, fused, on the flat bottom [P] and the flat heads [H]."""
+    """Adam or gradient descent, fused, on the flat shared [P] and the flat own parameters [H]."""
 
     def __init__(
-        self, optimizer: Adam | Sgd, shared: Tensor, private: Tensor, operations: Operations
+        self, optimizer: Adam | Sgd, shared: Tensor, task_specific: Tensor, operations: Operations
     ) -> None:
-        self._vectors = vectors = [shared, private]
+        self._vectors = vectors = [shared, task_specific]
         self._settings, self._operations = optimizer, operations
         self._update = torch.empty_like(shared)  # a fresh one would be paged in at every step
         self._optimizer: torch.optim.Optimizer
@@ -46,24 +51,24 @@ class DenseOptimizer:
         self,
         task_gradients: Tensor,
         coefficients: Tensor,
-        private_gradient: Tensor,
+        task_specific_gradient: Tensor,
         *,
         skip: Tensor,
         factor: float,
     ) -> None:
-        """Move bottom and heads along their gradients, or, where `skip` is set, move nothing.
+        """Move all dense parameters along their gradients, or, where `skip` is set, move nothing.
 
         A zero gradient would not do: Adam moves on with its momentum. The fused kernels read the
         flag on the device, as they do for gradient scaling, so nothing waits for it.
 
         Args:
-            task_gradients: [T, P] of the bottom.
-            coefficients: [T] float64: the bottom's gradient is their combination.
-            private_gradient: [H] of the heads.
+            task_gradients: [T, P] of the shared parameters.
+            coefficients: [T] float64: the shared parameters' gradient is their combination.
+            task_specific_gradient: [H] of the tasks' own parameters.
             skip: [] bool.
             factor: multiplies the learning rate.
         """
-        shared, private = self._vectors
+        shared, task_specific = self._vectors
         rate = factor * self._settings.learning_rate
         if self._operations.backend == "triton" and isinstance(self._settings, Adam):
             self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
@@ -71,7 +76,7 @@ class DenseOptimizer:
             shared.grad = self._operations.combine_gradients(
                 task_gradients, coefficients, out=self._update
             )
-        private.grad = private_gradient
+        task_specific.grad = task_specific_gradient
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.found_inf = skip.to(torch.float32)  # type: ignore[attr-defined]
@@ -100,9 +105,24 @@ class DenseOptimizer:
             epsilon=adam.epsilon,
         )
 
-    def state(self) -> dict[str, Any]:
-        """Moments and step counts for torch.distributed.checkpoint, which loads in place."""
-        return {str(i): dict(self._optimizer.state[v]) for i, v in enumerate(self._vectors)}
+    def state_dict(self, shared: FlatMemory, task_specific: FlatMemory) -> dict[str, Tensor]:
+        """Moments and step counts by name; a checkpoint that is loaded writes them in place.
+
+        Args:
+            shared: the memory whose vector this optimizer moves first.
+            task_specific: the other.
+        """
+        tensors: dict[str, Tensor] = {}
+        memories = {"shared": shared, "task_specific": task_specific}
+        for (part, memory), vector in zip(memories.items(), self._vectors, strict=True):
+            for key, tensor in self._optimizer.state[vector].items():
+                prefix = _NAMES[key]
+                if tensor.ndim:
+                    moments = memory.views(tensor).items()
+                    tensors |= {f"{prefix}.{name}": view for name, view in moments}
+                else:
+                    tensors[f"{prefix}.{part}"] = tensor
+        return tensors
 
     def _make_state(self) -> None:
         """Have the moments exist before the first step, so that a checkpoint can be loaded."""

@@ -1,15 +1,17 @@
 """What one worker holds: model, tables, optimizers and the room for its gradients.
 
-B rows of this worker's batch, T tasks, P parameters of the bottom, H of the heads.
+B rows of this worker's batch, E columns of all pooled embeddings, T tasks, P shared parameters of
+the body, H parameters of the tasks' own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import GradOPS, RunConfig, Uniform, UserError
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import Plan, plan_of
@@ -18,12 +20,19 @@ from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
 from recsys_mtl.distributed.sharding import Lookup, ShardedTables
 from recsys_mtl.gradients.backend import Backend, resolve_backend
+from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import Operations, operations_of
+from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
+from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
+from recsys_mtl.model.dropout import dropout_masks
 from recsys_mtl.model.embeddings import pooled_width
-from recsys_mtl.model.flat_memory import FlatParameters
-from recsys_mtl.model.shared_bottom import Heads, SharedBottom, build_dense_model, dropout_masks
-from recsys_mtl.model.tape import Tape, run_forward
+from recsys_mtl.model.flat_memory import FlatMemory
+from recsys_mtl.model.forward import Forward, TaskGradients, run_forward
+from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
+from recsys_mtl.worker.methods import method_of
 from recsys_mtl.worker.optimizers import DenseOptimizer
+from recsys_mtl.worker.step_mode import StepMode, step_mode
+from recsys_mtl.worker.weighing import TaskWeigher
 
 
 @dataclass(frozen=True)
@@ -36,22 +45,32 @@ class Worker:
     """Of data.train."""
     tables: ShardedTables | None
     """None for a model without id features."""
-    bottom: SharedBottom
-    heads: Heads
-    shared: FlatParameters
-    """The bottom, [P]."""
-    private: FlatParameters
-    """The heads, [H]."""
-    shared_gradients: Tensor
-    """[T, P], or [1, P] for a method that never has a gradient a task."""
-    private_gradient: Tensor
-    """[H]"""
-    held: Tensor
-    """[2, T] float64: the newest weights and coefficients, 1 before the first; kept for the steps
-    that do not compute their own."""
+    body: MultiTaskBody
+    ownership: Ownership
+    """Which of the body's shared parameters lie below the representation."""
+    shared: FlatMemory
+    """The body's shared parameters, [P]."""
+    task_specific: FlatMemory
+    """The tasks' own parameters, [H]: one layer per task."""
+    shared_rows: Tensor
+    """[T, P], or [1, P] for a method that never compares the tasks' gradients: room for them."""
+    task_specific_gradient: Tensor
+    """[H]: room for each task's gradient of its own parameters."""
+    weigher: TaskWeigher
+    """The method, and what it remembers."""
     operations: Operations
     """On task gradients: plain torch or Triton kernels."""
     optimizer: DenseOptimizer
+
+    @property
+    def tables_in_gram(self) -> bool:
+        """Whether the tables move by the coefficients, and count in the products of gradients."""
+        return self.config.gradients.scope == "all"
+
+    def mode(self, step: int) -> StepMode:
+        """What `step` computes."""
+        compares = self.weigher.method.compares_gradients
+        return step_mode(self.config.gradients, compares, step)
 
     def look_up(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Lookup | None:
         """The batch's pooled embeddings; None for a model without id features.
@@ -62,16 +81,29 @@ class Worker:
             return None
         return self.tables.look_up(batch.ids, learning_rate_factor)
 
-    def forward(self, lookup: Lookup | None, dense: Tensor, masks: list[Tensor]) -> Tape:
-        """Bottom and heads on pooled embeddings and dense inputs."""
-        inputs = dense if lookup is None else torch.cat([lookup.pooled.detach(), dense], dim=1)
-        precision = getattr(torch, self.config.training.precision)
-        return run_forward(self.bottom, self.heads, inputs, masks, precision)
+    def forward(
+        self, lookup: Lookup | None, dense: Tensor, masks: dict[str, Tensor] | None = None
+    ) -> Forward:
+        """The body on pooled embeddings and dense inputs.
 
-    def dropout_masks(self, step: int) -> list[Tensor]:
-        """One [B, units] mask a layer for this worker's lanes at `step`; empty without dropout."""
+        Args:
+            masks: of dropout; None in evaluation.
+        """
+        return run_forward(
+            self.body,
+            self.ownership,
+            dense.new_empty(len(dense), 0) if lookup is None else lookup.pooled,
+            dense,
+            masks or {},
+            num_tasks=len(self.config.task_names),
+            precision=getattr(torch, self.config.training.precision),
+        )
+
+    def dropout_masks(self, step: int) -> dict[str, Tensor]:
+        """Site to its [B, units] mask for this worker's lanes at `step`; empty without dropout."""
         return dropout_masks(
-            self.config.model,
+            self.body.dropout_sites(),
+            self.config.model.dropout,
             seed=self.config.run.seed,
             step=step,
             lanes=self.plan.lanes_of_worker(self.context.rank, self.context.world_size),
@@ -79,14 +111,26 @@ class Worker:
             like=self.shared.vector,
         )
 
-    def tensors(self) -> dict[str, Any]:
-        """What a checkpoint holds of model and optimizers; loading writes it in place."""
+    def write_task_specific(self, tasks: Sequence[TaskGradients]) -> Tensor:
+        """[H] Each task's gradient of its own parameters, in the worker's room for it."""
+        views = self.task_specific.views(self.task_specific_gradient)
+        for task in tasks:
+            for name, gradient in task.task_specific.items():
+                views[name].copy_(gradient)
+        return self.task_specific_gradient
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of model, tables, optimizers and method, by name.
+
+        Tensors are views of what the worker trains with: loading writes it in place.
+        """
+        tables = self.tables.state_dict() if self.tables is not None else {}
         return {
-            "shared": self.shared.vector,
-            "private": self.private.vector,
-            "held": self.held,
-            "dense_optimizer": self.optimizer.state(),
-            "tables": self.tables.state() if self.tables is not None else {},
+            **self.shared.views(self.shared.vector),
+            **self.task_specific.views(self.task_specific.vector),
+            **self.optimizer.state_dict(self.shared, self.task_specific),
+            **self.weigher.state_dict(),
+            **tables,
         }
 
 
@@ -95,21 +139,24 @@ def build(
     context: WorkerContext,
     manifest: Manifest,
     earlier_plan: PlanRecord | None = None,
+    *,
+    body: BodyFactory | None = None,
+    method: Method | None = None,
 ) -> Worker:
     """Model, tables and optimizers before the first step: the same for any number of workers.
 
     Args:
+        manifest: of data.train.
         earlier_plan: which shard lay where when the run was interrupted; kept to where it can be.
+        body: makes a body of one's own, instead of the one that `model` describes.
+        method: one's own, instead of the one that `method` describes.
+
+    Raises:
+        UserError: a backend that cannot run here, or a body and a method that do not fit.
     """
-    plan = plan_of(
-        manifest,
-        config.data,
-        global_batch_size=config.training.global_batch_size,
-        seed=config.run.seed,
-    )
-    has_tables = bool(config.data.id_features())
-    tables = (
-        ShardedTables(
+    tables = None
+    if config.data.id_features():
+        tables = ShardedTables(
             config.data,
             config.optimizer.tables,
             config.sharding,
@@ -117,35 +164,74 @@ def build(
             config.run.seed,
             earlier_plan,
         )
-        if has_tables
-        else None
-    )
-    input_width = pooled_width(config.data) + len(config.data.dense_features())
-    bottom, heads = build_dense_model(
-        config.model, input_width, len(config.task_names), config.run.seed
-    )
-    shared = FlatParameters(bottom.to(context.device).parameters())
-    private = FlatParameters(heads.to(context.device).parameters())
-    for vector in (shared.vector, private.vector):
-        broadcast_from_first(vector)
-    num_tasks = len(config.task_names)
     operations = operations_of(_backend(config, context))
-    rows = 1 if isinstance(config.method, Uniform) else num_tasks
+    method = method_of(config.method, operations) if method is None else method
+    shape = body_shape(config)
+    made = build_body(body or body_factory(config.model), shape, config.run.seed)
+    try:
+        ownership = trace_ownership(made, shape)
+    except BodyError as error:
+        raise UserError(str(error)) from None
+    _refuse_representation(config, method, ownership)
+    made.to(context.device)
+    num_tasks = len(config.task_names)
+    own = [made.task_parameters(task) for task in range(num_tasks)]
+    shared = FlatMemory(made.shared_parameters(), made.shared_layers(), context.device)
+    task_specific = FlatMemory(
+        {name: parameter for parameters in own for name, parameter in parameters.items()},
+        dict(zip(config.task_names, own, strict=True)),
+        context.device,
+    )
+    for vector in (shared.vector, task_specific.vector):
+        broadcast_from_first(vector)
     return Worker(
         config=config,
         context=context,
-        plan=plan,
+        plan=plan_of(
+            manifest,
+            config.data,
+            global_batch_size=config.training.global_batch_size,
+            seed=config.run.seed,
+        ),
         tables=tables,
-        bottom=bottom,
-        heads=heads,
+        body=made,
+        ownership=ownership,
         shared=shared,
-        private=private,
-        shared_gradients=shared.task_gradients(rows),
-        private_gradient=torch.zeros_like(private.vector),
-        held=torch.ones(2, num_tasks, dtype=torch.float64, device=context.device),
+        task_specific=task_specific,
+        shared_rows=shared.rows(num_tasks if method.compares_gradients else 1),
+        task_specific_gradient=torch.zeros_like(task_specific.vector),
+        weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
         operations=operations,
-        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector, operations),
+        optimizer=DenseOptimizer(
+            config.optimizer.dense, shared.vector, task_specific.vector, operations
+        ),
     )
+
+
+def body_shape(config: RunConfig) -> BodyShape:
+    """What a body of this run reads and tells."""
+    return BodyShape(
+        pooled_columns=pooled_width(config.data),
+        dense_columns=len(config.data.dense_features()),
+        task_names=config.task_names,
+    )
+
+
+def _refuse_representation(config: RunConfig, method: Method, ownership: Ownership) -> None:
+    """Raise UserError where gradients cannot be compared at the representation."""
+    if config.gradients.space != "representation":
+        return
+    if "layer_grams" in method.needs:
+        raise UserError(
+            f"gradients.space is representation, where no gradient of a layer is known, and method "
+            f"{method.name!r} reads them; choose space: parameters"
+        )
+    if ownership.above:
+        raise UserError(
+            "gradients.space is representation, but the body has shared parameters above it "
+            f"({', '.join(ownership.above)}), of which nothing would be known there; choose "
+            "space: parameters"
+        )
 
 
 def _backend(config: RunConfig, context: WorkerContext) -> Backend:
@@ -154,11 +240,9 @@ def _backend(config: RunConfig, context: WorkerContext) -> Backend:
     Raises:
         UserError: it cannot run on this device.
     """
-    if not isinstance(config.method, GradOPS):
-        return "torch"  # the sum of the losses has nothing to compare
     try:
         return resolve_backend(
-            config.method.backend, context.device, num_tasks=len(config.task_names)
+            config.gradients.backend, context.device, num_tasks=len(config.task_names)
         )
     except ValueError as error:
-        raise UserError(f"method.backend: {error}") from None
+        raise UserError(f"gradients.backend: {error}") from None

@@ -51,7 +51,7 @@ class TaskWeighting:
     """[T] float64: the update of all parameters in the Gram is sum_i coefficients_i g_i. An entry
     may be negative where the method subtracts one gradient from another."""
     weights: Tensor
-    """[T] float64, >= 0: the update of shared parameters outside the Gram is sum_i weights_i g_i."""
+    """[T] float64, >= 0: shared parameters outside the Gram move by sum_i weights_i g_i."""
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
     """By the name of a `Diagnostic` of the method: [T], or [] where it is one for all tasks."""
 

@@ -1,0 +1,46 @@
+"""What one step computes, as the configuration and the number of the step decide it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recsys_mtl.config import Gradients
+
+WeightingSource = Literal["parameters", "representation", "cache", "losses"]
+"""Where the coefficients of a step come from: products of its own parameter gradients, products at
+the representation, an earlier step, or no products at all."""
+
+
+@dataclass(frozen=True)
+class StepMode:
+    """The same on every worker, and after a restart."""
+
+    weighting: WeightingSource
+    row_per_task: bool
+    """One backward through the trunk, and one row of gradients, for each task instead of one for
+    the combination; with them their products."""
+    audits: bool
+    """Whether the products also tell what coefficients that were not made from them would do: the
+    cached ones that a refresh replaces, or those from the representation."""
+
+
+def step_mode(gradients: Gradients, compares_gradients: bool, step: int) -> StepMode:
+    """What `step` (from 0) computes.
+
+    Args:
+        compares_gradients: whether the method reads products of the tasks' gradients at all.
+    """
+    if not compares_gradients:
+        return StepMode("losses", row_per_task=False, audits=False)
+    if gradients.space == "representation":
+        audits = step % gradients.audit_interval_steps == 0
+        return StepMode("representation", row_per_task=audits, audits=audits)
+    interval = gradients.refresh_interval_steps
+    if step % interval:
+        return StepMode("cache", row_per_task=False, audits=False)
+    return StepMode("parameters", row_per_task=True, audits=interval > 1 and step > 0)
+
+
+def steps_until_next_rows(gradients: Gradients, compares_gradients: bool) -> int:
+    """How many steps lie between two that have one row per task, in the parameters' space."""
+    exact = compares_gradients and gradients.space == "parameters"
+    return gradients.refresh_interval_steps if exact else 1

@@ -1,0 +1,96 @@
+"""Asks the method for the tasks' weights, the same on every worker, and keeps what it remembers.
+
+T tasks, L layers of the shared parameters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.distributed.collectives import broadcast_from_first
+from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """One step's weights, and what is to be remembered if the step is taken."""
+
+    weighting: TaskWeighting
+    finite: Tensor
+    """[] bool: all that the method read and gave is finite. Where not, every weight is 0."""
+    gram: Tensor | None = None
+    """[T, T] float64: the products that the method read, as they were; None without any."""
+    next_state: MethodState | None = None
+    """The method's state after this step; None where it was not asked."""
+    reusable: Tensor | None = None
+    """[T] bool: the tasks whose coefficients later steps may reuse; None where none may."""
+
+
+class TaskWeigher:
+    """One method in use: its state, and the weights of the last step that asked it."""
+
+    def __init__(self, method: Method, num_tasks: int, seed: int, device: torch.device) -> None:
+        self.method, self._seed = method, seed
+        self.state = {name: t.to(device) for name, t in method.initial_state(num_tasks).items()}
+        self.cached = torch.ones(2, num_tasks, dtype=torch.float64, device=device)
+        """[2, T] weights and coefficients of the last refresh, 1 before the first; reused until
+        the next one. A checkpoint holds them."""
+
+    def weigh(
+        self,
+        step: int,
+        labelled: Tensor,
+        losses: Tensor | None = None,
+        gram: Tensor | None = None,
+        layer_grams: Tensor | None = None,
+    ) -> Weighed:
+        """Ask the method; the arguments are those of `Evidence`, finite or not."""
+        read = [t for t in (losses, gram, layer_grams) if t is not None]
+        finite = torch.stack([t.isfinite().all() for t in [labelled, *read]]).all()
+        losses, clean_gram, layer_grams = (
+            None if t is None else torch.where(finite, t.double(), 0.0)
+            for t in (losses, gram, layer_grams)
+        )
+        evidence = Evidence(step, self._seed, labelled, losses, clean_gram, layer_grams)
+        weighting, next_state = self.method.weigh_tasks(evidence, self.state)
+        if read:  # without evidence there is nothing that workers could see differently
+            weighting, finite = _of_first_worker(weighting, finite)
+        reusable = None
+        if gram is not None:
+            # A task without labels, or a step without products, says nothing new.
+            reusable = weighting.coefficients.any() & (gram.diagonal() > 0)
+        return Weighed(weighting, finite, gram, next_state, reusable)
+
+    def weigh_as_before(self) -> Weighed:
+        """The cached weights."""
+        weights, coefficients = self.cached.clone()
+        weighting = TaskWeighting(coefficients=coefficients, weights=weights)
+        return Weighed(weighting, torch.ones_like(weights[0], dtype=torch.bool))
+
+    def commit(self, weighed: Weighed, skip: Tensor) -> None:
+        """Remember what a step made, unless `skip` [] says that it is not taken."""
+        if weighed.reusable is not None:
+            newest = torch.stack([weighed.weighting.weights, weighed.weighting.coefficients])
+            keep = skip | ~weighed.reusable
+            self.cached.copy_(torch.where(keep, self.cached, newest))
+        for name, value in (weighed.next_state or {}).items():
+            self.state[name].copy_(torch.where(skip, self.state[name], value))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint holds, by name; loading writes it in place."""
+        return {f"method.{name}": tensor for name, tensor in self.state.items()} | {
+            "cached_weights_and_coefficients": self.cached
+        }
+
+
+def _of_first_worker(weighting: TaskWeighting, finite: Tensor) -> tuple[TaskWeighting, Tensor]:
+    """Rank 0's numbers, 0 where they are not finite.
+
+    Methods jump where a product changes its sign, and workers on other processors round otherwise.
+    """
+    packed = torch.cat([weighting.weights, weighting.coefficients, finite.double()[None]])
+    packed = broadcast_from_first(packed)
+    finite = packed.isfinite().all() & (packed[-1] > 0)
+    weights, coefficients = torch.where(finite, packed[:-1], 0.0).chunk(2)
+    return TaskWeighting(coefficients, weights, weighting.diagnostics), finite
