@@ -24,15 +24,16 @@ TABLE_ROWS = (50_000, 100_000, 2_000, 200, 20, 3, 1_000, 8_000, 10, 60)
 REFRESH = 8
 ALPHA = 0.5
 METHODS = {
-    "uniform": "{kind: uniform}",
-    "gradops": "{kind: gradops, alpha: 0.5, scope: bottom}",
-    "gradops_all": "{kind: gradops, alpha: 0.5}",
-    "gradops_refresh8": "{kind: gradops, alpha: 0.5, refresh_interval_steps: 8}",
-    "gradops_representation": "{kind: gradops, alpha: 0.5, space: representation}",
-    "torchjd_pcgrad": "{kind: uniform}",
-    "torchjd_imtl_g": "{kind: uniform}",
-    "torchjd_upgrad": "{kind: uniform}",
+    "uniform": ("{kind: uniform}", "{}"),
+    "gradops": ("{kind: gradops, alpha: 0.5}", "{scope: bottom}"),
+    "gradops_all": ("{kind: gradops, alpha: 0.5}", "{}"),
+    "gradops_refresh8": ("{kind: gradops, alpha: 0.5}", "{refresh_interval_steps: 8}"),
+    "gradops_representation": ("{kind: gradops, alpha: 0.5}", "{space: representation}"),
+    "torchjd_pcgrad": ("{kind: uniform}", "{}"),
+    "torchjd_imtl_g": ("{kind: uniform}", "{}"),
+    "torchjd_upgrad": ("{kind: uniform}", "{}"),
 }
+"""The sections `method` and `gradients` of each one's run."""
 CHECK_RATE = 1e3
 """Learning rate of plain descent in the check: what moved is the update, not rounding."""
 
@@ -58,6 +59,7 @@ def contender(name: str, batch_size: int, optimizer: str) -> Contender:
 
 def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
     """The run's configuration as `RunConfig` takes it."""
+    method, gradients = METHODS[name]
     rate = 1e-3 if optimizer == "adam" else CHECK_RATE
     tables = {"kind": "rowwise_adagrad"} if optimizer == "adam" else {"kind": "sgd"}
     return {
@@ -76,7 +78,8 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
             },
             "labels": {task: task for task in TASKS},
         },
-        "method": yaml.safe_load(METHODS[name]),
+        "method": yaml.safe_load(method),
+        "gradients": yaml.safe_load(gradients),
         "optimizer": {
             "dense": {"kind": optimizer, "learning_rate": rate},
             "tables": tables | {"learning_rate": rate},

@@ -1,4 +1,4 @@
-"""What the cheaper choices of a method would lose on a run's own data: AUCs side by side.
+"""What the cheaper choices of `gradients` would lose on a run's own data: AUCs side by side.
 
     python -m pipelines.experiments.cheaper_modes pipelines/runs/census.yaml --seeds 1 2 3
 
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def modes(refresh: int) -> dict[str, tuple[str, ...]]:
     """Settings of the run's YAML by the name of the mode."""
-    exact = ("method.space=parameters", "method.refresh_interval_steps=1")
+    exact = ("gradients.space=parameters", "gradients.refresh_interval_steps=1")
     return {
         "exact": exact,
-        f"refresh {refresh}": (exact[0], f"method.refresh_interval_steps={refresh}"),
-        "representation": ("method.space=representation", exact[1]),
+        f"refresh {refresh}": (exact[0], f"gradients.refresh_interval_steps={refresh}"),
+        "representation": ("gradients.space=representation", exact[1]),
     }
 
 

@@ -1,22 +1,25 @@
 """The run's configuration: one frozen tree, read from one YAML file.
 
-section.py  what all parts are made of; the errors a user can mend
-data.py     features, labels and where the log lies
-method.py   how the tasks' gradients become one update
-sharding.py how embedding tables are cut over the workers
-run.py      everything else, and RunConfig
-changes.py  what may differ when a run is gone on with
-file.py     load_config: from YAML and overrides to RunConfig, with its complaints
+section.py    what all parts are made of; the errors a user can mend
+data.py       features, labels and where the log lies
+model.py      the body of the network and the heads
+method.py     how the tasks' gradients become one update
+gradients.py  where and how often a method compares the tasks' gradients
+sharding.py   how embedding tables are cut over the workers
+run.py        everything else, and RunConfig
+changes.py    what may differ when a run is gone on with
+file.py       load_config: from YAML and overrides to RunConfig, with its complaints
 """
 
 from recsys_mtl.config.changes import refuse_changes
 from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
-from recsys_mtl.config.method import GradOPS, Method, Uniform
+from recsys_mtl.config.gradients import Gradients
+from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
+from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.run import (
     Adam,
     Cluster,
     Metrics,
-    Model,
     Optimizer,
     Run,
     RunConfig,
@@ -35,16 +38,21 @@ __all__ = [
     "Data",
     "DenseFeature",
     "Feature",
+    "GradNorm",
     "GradOPS",
+    "Gradients",
     "IdFeature",
     "Method",
     "Metrics",
+    "MixtureOfExpertsBody",
     "Model",
     "Optimizer",
+    "PCGrad",
     "Run",
     "RunConfig",
     "Section",
     "Sgd",
+    "SharedBottomBody",
     "TableSharding",
     "Tables",
     "Training",

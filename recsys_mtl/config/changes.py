@@ -21,8 +21,8 @@ MAY_CHANGE = (
     "sharding",
     "cluster",
     "metrics",
-    "method.backend",
-    "method.audit_interval_steps",
+    "gradients.backend",
+    "gradients.audit_interval_steps",
 )
 """Settings, and sections as a whole."""
 

@@ -16,6 +16,12 @@ from pydantic_core import ErrorDetails
 from recsys_mtl.config.run import EXPONENT_NUMBER, RunConfig
 from recsys_mtl.config.section import ConfigError, Section
 
+_MOVED = {
+    f"method.{key}": f"gradients.{key}"
+    for key in ("scope", "space", "refresh_interval_steps", "audit_interval_steps", "backend")
+}
+"""Keys of earlier versions, and where they are now."""
+
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """The configuration in the YAML file `path`, with `a.b=value` overrides applied.
@@ -123,6 +129,11 @@ def _explain(error: ErrorDetails) -> str:
     section, annotation, path = _walk(error["loc"])
     where, found = ".".join(path) or "the file", _short(error["input"])
     match error["type"]:
+        case "extra_forbidden" if where in _MOVED:
+            return (
+                f"{where}: is now {_MOVED[where]}, for every method that compares gradients; write "
+                f"{found} there"
+            )
         case "extra_forbidden":
             allowed = list(section.model_fields) if section else []
             near = difflib.get_close_matches(key, allowed, n=1)

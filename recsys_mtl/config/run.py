@@ -7,7 +7,9 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from recsys_mtl.config.data import Data
+from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
+from recsys_mtl.config.model import Model
 from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
 from recsys_mtl.config.sharding import TableSharding
 
@@ -37,23 +39,7 @@ class Run(Section):
     storage_path: str = "runs"
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Decides initial parameters, the order of rows and dropout."""
-
-
-class Model(Section):
-    """The shared bottom and the heads."""
-
-    bottom_hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (
-        1024,
-        512,
-        256,
-        128,
-    )
-    """Widths of the shared layers, each followed by ReLU."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability that a unit of a shared layer is dropped in training."""
-    head_hidden_sizes: tuple[PositiveInt, ...] = ()
-    """Widths of each task's own hidden layers before its logit; empty is a linear head."""
+    """Decides initial parameters, the order of rows, dropout and a method's draws."""
 
 
 class Adam(Section):
@@ -112,8 +98,8 @@ class Training(Section):
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
     """Learning rates rise linearly to their value over this many steps."""
     gradient_clip_norm: PositiveFloat | None = None
-    """Largest norm of the combined gradient of bottom and tables (with `method.scope: bottom`, of
-    the bottom, the tables taking the same factor); heads are clipped to it apart."""
+    """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
+    the body, the tables taking the same factor); heads are clipped to it apart."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products in bottom and heads (autocast). Parameters, sums over workers, the Gram and
     the optimizers' moments stay as they are; tables and their gradients are float32."""
@@ -179,9 +165,11 @@ class RunConfig(Section):
     data: Data
     """Click logs, features and labels."""
     model: Model = Model()
-    """Bottom and heads."""
+    """Body and heads."""
     method: Method
     """How the tasks' gradients become one update."""
+    gradients: Gradients = Gradients()
+    """Where and how often a method compares the tasks' gradients."""
     optimizer: Optimizer = Optimizer()
     """Dense and table optimizers."""
     sharding: dict[Name, TableSharding] = Field(default_factory=dict)
@@ -237,6 +225,46 @@ class RunConfig(Section):
             if self.cluster.device == "cpu":
                 refuse_on_cpu(name, sharding)
         return self
+
+    @model_validator(mode="after")
+    def _gradients_can_be_compared(self) -> Self:
+        """What a method reads of the gradients must be there, in the space where they are taken."""
+        kind, needs, space = self.method.kind, self.method.needs, self.gradients.space
+        if not needs & {"gram", "layer_grams"}:
+            return self
+        if space == "representation" and "layer_grams" in needs:
+            raise ValueError(
+                "gradients.space is representation, where no layer has a gradient per task; "
+                f"method.kind {kind} reads the gradient of the last shared layer; choose "
+                "gradients.space: parameters"
+            )
+        if space == "representation" and (above := self.model.shared_above_task_specific):
+            raise ValueError(
+                "gradients.space is representation, the input of the first layer of "
+                f"model.task_specific_layers; {', '.join(above)} above it would be shared, with "
+                "gradients that are not compared; name the layers above in "
+                "model.task_specific_layers, too, or choose gradients.space: parameters"
+            )
+        self._refuse_nothing_to_compare(kind, needs)
+        return self
+
+    def _refuse_nothing_to_compare(self, kind: str, needs: frozenset[str]) -> None:
+        if set(self.model.task_specific_layers) != set(self.model.bottom_layers):
+            return
+        remedies = ["leave a layer shared", "choose method.kind uniform"]
+        if "layer_grams" in needs:
+            lack = f"method.kind {kind} compares the gradients of layers alone"
+        elif not self.data.id_features():
+            lack = "there are no embedding tables"
+        elif self.gradients.scope == "bottom":
+            lack = "gradients.scope is bottom, which leaves out the embedding tables"
+            remedies.insert(1, "choose gradients.scope: all")
+        else:
+            return
+        raise ValueError(
+            f"model.task_specific_layers names every layer of the bottom, and {lack}: no shared "
+            f"gradient would be left to compare; {', or '.join(remedies)}"
+        )
 
     @property
     def task_names(self) -> tuple[str, ...]:

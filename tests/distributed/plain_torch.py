@@ -60,7 +60,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
             ]
             own = torch.autograd.grad(losses.sum(), private)
             # With scope all, the tables are shared parameters like any other.
-            inside = len(parameters) if config.method.scope == "all" else len(shared)
+            inside = len(parameters) if config.gradients.scope == "all" else len(shared)
             vectors = torch.stack(
                 [torch.cat([g.flatten() for g in task[:inside]]) for task in gradients]
             )
@@ -76,7 +76,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
                 for parameter, gradient in zip(private, own, strict=True):
                     parameter -= warm_up * dense.learning_rate * gradient
                 for place, table in enumerate(tables.values(), start=len(shared)):
-                    if config.method.scope == "all":
+                    if config.gradients.scope == "all":
                         mix = moves[place].view_as(table)
                     else:
                         mix = sum(w * g[place] for w, g in zip(weights, gradients, strict=True))

@@ -41,10 +41,10 @@ optimizer: {{tables: {{kind: rowwise_adagrad, learning_rate: 0.05}}}}
 training: {{global_batch_size: 32}}
 """
 METHODS = {
-    "all": "method.scope=all",
-    "bottom": "method.scope=bottom",
-    "held": "method.refresh_interval_steps=3",
-    "representation": "method.space=representation",
+    "all": "gradients.scope=all",
+    "bottom": "gradients.scope=bottom",
+    "held": "gradients.refresh_interval_steps=3",
+    "representation": "gradients.space=representation",
     "uniform": "method={kind: uniform}",
 }
 
@@ -153,7 +153,7 @@ def test_training_that_has_diverged_ends_with_a_sentence(
 
 
 def test_held_coefficients_outlive_a_restart(run_yaml: Path, alone: WorkerContext) -> None:
-    refreshed = "method.refresh_interval_steps=4"
+    refreshed = "gradients.refresh_interval_steps=4"
     undisturbed, batches = worker_and_batches(run_yaml, alone, refreshed)
     records = [step(undisturbed, batch) for batch in batches[:2]]
     saved = copy.deepcopy(numbers(undisturbed))
@@ -167,7 +167,7 @@ def test_held_coefficients_outlive_a_restart(run_yaml: Path, alone: WorkerContex
 def test_a_task_without_a_label_at_a_refresh_keeps_its_coefficient(
     run_yaml: Path, alone: WorkerContext
 ) -> None:
-    worker, batches = worker_and_batches(run_yaml, alone, "method.refresh_interval_steps=2")
+    worker, batches = worker_and_batches(run_yaml, alone, "gradients.refresh_interval_steps=2")
     step(worker, batches[0])
     first = worker.held.clone()
     mask = batches[2].label_mask.clone()

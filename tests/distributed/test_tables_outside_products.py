@@ -92,16 +92,16 @@ def move_tables(
 
 
 @pytest.mark.parametrize(
-    "method",
+    "gradients",
     [
-        "method.scope=bottom",
-        "method={kind: gradops, scope: bottom, refresh_interval_steps: 2}",
+        "gradients.scope=bottom",
+        "gradients={scope: bottom, refresh_interval_steps: 2}",
     ],
 )
 def test_tables_outside_the_products_move_by_the_weights(
-    run_yaml: Path, alone: WorkerContext, method: str
+    run_yaml: Path, alone: WorkerContext, gradients: str
 ) -> None:
-    coefficients, weight, moved = move_tables(run_yaml, alone, method)
+    coefficients, weight, moved = move_tables(run_yaml, alone, gradients)
     assert coefficients.tolist() == pytest.approx([1.01, -9.1, 2.0], abs=0.01)
     # Every w_i is 1: row b moves by the plain sum of what the tasks ask of it.
     expected = -RATE * GRADIENTS.sum(dim=0)[:, None] * weight
@@ -122,5 +122,5 @@ def test_triton_is_refused_on_a_cpu_without_its_interpreter(
     run_yaml: Path, alone: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(UserError, match=r"method\.backend: .*cannot run on a cpu device; choose"):
-        move_tables(run_yaml, alone, "method.backend=triton")
+    with pytest.raises(UserError, match=r"gradients\.backend: .*cannot run on a cpu device;"):
+        move_tables(run_yaml, alone, "gradients.backend=triton")

@@ -76,7 +76,7 @@ def run_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 VARIANTS = {
     "sgd": [],
-    "bottom": ["method.scope=bottom"],
+    "bottom": ["gradients.scope=bottom"],
     "column-wise": ["sharding.items={kind: column_wise, columns_per_shard: 4}"],
     "adagrad, column-wise, clipped": [
         "optimizer.tables.kind=adagrad",
@@ -85,10 +85,10 @@ VARIANTS = {
         "training.gradient_clip_norm=0.05",
     ],
     "uniform, clipped": ["method={kind: uniform}", "training.gradient_clip_norm=0.05"],
-    "refreshed": ["method.refresh_interval_steps=4"],
-    "refreshed, bottom": ["method.refresh_interval_steps=4", "method.scope=bottom"],
+    "refreshed": ["gradients.refresh_interval_steps=4"],
+    "refreshed, bottom": ["gradients.refresh_interval_steps=4", "gradients.scope=bottom"],
     "bfloat16": ["training.precision=bfloat16"],
-    "representation": ["method.space=representation", "method.audit_interval_steps=5"],
+    "representation": ["gradients.space=representation", "gradients.audit_interval_steps=5"],
     "still": ["optimizer.dense.learning_rate=1e-30", "optimizer.tables.learning_rate=1e-30"],
 }
 ON_FOUR = ["sgd", "adagrad, column-wise, clipped", "still"]
@@ -134,7 +134,7 @@ def test_several_workers_train_what_one_trains(
 def plain(run_yaml: Path) -> dict[str, Outcome]:
     """Scope to what one process with dense tables and Algorithm 1 on vectors makes of it."""
     return {
-        scope: train_plainly(str(run_yaml), STEPS, (f"method.scope={scope}",))
+        scope: train_plainly(str(run_yaml), STEPS, (f"gradients.scope={scope}",))
         for scope in ("all", "bottom")
     }
 
@@ -212,7 +212,7 @@ def test_between_refreshes_the_coefficients_stay(outcomes: dict[int, dict[str, O
 
 def test_the_triton_kernels_train_what_torch_trains(run_yaml: Path) -> None:
     adam = ["optimizer.dense={kind: adam, learning_rate: 0.01}", "training.gradient_clip_norm=0.05"]
-    variants = {b: [*adam, f"method.backend={b}"] for b in ("torch", "triton")}
+    variants = {b: [*adam, f"gradients.backend={b}"] for b in ("torch", "triton")}
     found = train(run_yaml, 2, 3, variants, TRITON_INTERPRET="1")
     for name in ("losses", "weights", "coefficients", "shared", "private"):
         ours, theirs = found["triton"][name], found["torch"][name]

@@ -41,13 +41,13 @@ from recsys_mtl.worker.optimizers import DenseOptimizer
 from recsys_mtl.worker.state import Worker
 
 BATCH, TASKS = 6, 3
-METHODS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "all": {},
-    "uniform": {"kind": "uniform"},
-    "bottom": {"scope": "bottom"},
-    "held": {"refresh_interval_steps": 2},
-    "held, bottom": {"refresh_interval_steps": 2, "scope": "bottom"},
-    "representation": {"space": "representation", "audit_interval_steps": 1},
+    "uniform": {"method": {"kind": "uniform"}},
+    "bottom": {"gradients": {"scope": "bottom"}},
+    "held": {"gradients": {"refresh_interval_steps": 2}},
+    "held, bottom": {"gradients": {"refresh_interval_steps": 2, "scope": "bottom"}},
+    "representation": {"gradients": {"space": "representation", "audit_interval_steps": 1}},
 }
 FAULTS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda gram: gram.sum().item(),
@@ -93,7 +93,7 @@ def _goes_to_host(tensor: Tensor, targets: Sequence[object]) -> bool:
     return tensor.device.type != "cpu" and any(d.type == "cpu" for d in devices)
 
 
-def config_of(method: dict[str, Any], **training: Any) -> RunConfig:
+def config_of(sections: dict[str, dict[str, Any]], **training: Any) -> RunConfig:
     tree = {
         "run": {"name": "fake"},
         "data": {
@@ -107,7 +107,8 @@ def config_of(method: dict[str, Any], **training: Any) -> RunConfig:
             "labels": {"purchase": "purchase", "cart": "cart", "wish": "wish"},
         },
         "model": {"bottom_hidden_sizes": [16, 8]},
-        "method": method if "kind" in method else {"kind": "gradops", "backend": "torch"} | method,
+        "method": sections.get("method", {"kind": "gradops"}),
+        "gradients": {"backend": "torch"} | sections.get("gradients", {}),
         "training": {"global_batch_size": BATCH, "log_interval_steps": 1} | training,
     }
     return RunConfig.model_validate(tree, strict=False)
@@ -180,10 +181,10 @@ def batch_on(device: torch.device, step: int) -> ClickBatch:
     )
 
 
-def take_steps(device: torch.device, method: dict[str, Any], **training: Any) -> str:
+def take_steps(device: torch.device, sections: dict[str, dict[str, Any]], **training: Any) -> str:
     """What an even and an odd step end with."""
     try:
-        worker = worker_of(config_of(method, **training), device)
+        worker = worker_of(config_of(sections, **training), device)
         for step in (2, 3):
             train_step(worker, batch_on(device, step), PhaseClock())
     except Exception as error:
@@ -212,8 +213,8 @@ def main() -> None:
     device = torch.device("without_values")
     with FakeTensorMode(allow_non_fake_inputs=False), HostWatch():
         ends = {
-            f"{name}, clip {clip}": take_steps(device, method, gradient_clip_norm=clip)
-            for name, method in METHODS.items()
+            f"{name}, clip {clip}": take_steps(device, sections, gradient_clip_norm=clip)
+            for name, sections in METHODS.items()
             for clip in (None, 1.0)
         }
         ends |= {f"planted {n}": take_spoilt_step(device, f) for n, f in FAULTS.items()}

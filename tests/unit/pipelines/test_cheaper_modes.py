@@ -64,7 +64,7 @@ def test_every_mode_is_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     storage = str(tmp_path / "runs")
     cheaper_modes.main([str(run_yaml), "--seeds", "4", "5", "--storage-path", storage])
     assert len({config.run.name for config in trained}) == len(trained) == 6
-    kinds = [(c.method.space, c.method.refresh_interval_steps, c.run.seed) for c in trained]
+    kinds = [(c.gradients.space, c.gradients.refresh_interval_steps, c.run.seed) for c in trained]
     assert kinds == [
         (space, refresh, seed)
         for space, refresh in (("parameters", 1), ("parameters", 8), ("representation", 1))
