@@ -23,12 +23,13 @@ class PendingSums:
         self.bytes = 0
         """Of the tensors added so far."""
 
-    def add(self, tensor: Tensor) -> None:
-        """Start summing `tensor` in place; it must not be touched before `wait`."""
+    def add(self, tensor: Tensor) -> Tensor:
+        """Start summing `tensor` in place, and return it; it must not be read before `wait`."""
         work = dist.all_reduce(tensor, op=dist.ReduceOp.SUM, async_op=True)
         assert work is not None
         self._works.append(work)
         self.bytes += tensor.nbytes
+        return tensor
 
     def wait(self) -> None:
         """Until all sums are there (on CUDA: until the stream has them queued)."""

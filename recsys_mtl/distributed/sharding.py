@@ -21,7 +21,8 @@ from torchrec.distributed.comm_ops import set_gradient_division
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from recsys_mtl.config import Data, Tables, TableSharding
-from recsys_mtl.distributed.collectives import all_reduce_sum, made_by_first
+from recsys_mtl.data.features import table_sizes
+from recsys_mtl.distributed.collectives import made_by_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.planning import PlanRecord, fits, make_plan, plan_from, record_of
@@ -35,8 +36,12 @@ _OPTIMIZERS = {
     "sgd": EmbOptimType.EXACT_SGD,
 }
 
-OwnerGradient = list[Tensor]
-"""One [W B, columns] a lookup: a gradient for what this worker's shards gave to all workers."""
+_STATE_NAMES = {"momentum1": "accumulator"}
+"""What fbgemm calls the state of Adagrad, and what our checkpoints call it."""
+
+ShardOutputGradients = list[Tensor]
+"""Per TorchRec lookup, the gradient of this worker's shard outputs for the global batch,
+[W B, columns]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +57,8 @@ class Lookup:
     """The same, cut off."""
     ids: list[KeyedJaggedTensor]
     """The global batch's ids of this worker's shards."""
-    bytes_sent: dict[str, int]
-    """By this worker to others so far: `table_inputs` (ids), `table_outputs` (embeddings) and
-    `table_gradients`."""
+    bytes_sent: Mapping[str, int]
+    """By this worker to others: `table_inputs` (ids) and `table_outputs` (embeddings)."""
 
 
 class ShardedTables:
@@ -78,6 +82,7 @@ class ShardedTables:
         # The sum of the workers' gradients is already the gradient of the global mean.
         set_gradient_division(False)
         self._features = [(name, feature.pooling == "mean") for name, feature in data.id_features()]
+        self._owners = list(table_sizes(data))
         self._learning_rate, self._factor = optimizer.learning_rate, 1.0
         self._tables = EmbeddingBagCollection(
             tables=table_descriptions(data), device=torch.device("meta")
@@ -147,17 +152,16 @@ class ShardedTables:
             columns.append(column)
         return torch.cat(columns, dim=1)
 
-    def to_owners(self, lookup: Lookup, gradient: Tensor) -> OwnerGradient:
-        """Hand a gradient for pooled embeddings to the workers that own the shards.
+    def to_shards(self, lookup: Lookup, gradient: Tensor) -> ShardOutputGradients:
+        """Hand a gradient of the pooled embeddings to the workers that hold the shards.
 
         Args:
             gradient: [B, E] of the loss for `lookup.pooled`, this worker's rows.
         """
-        lookup.bytes_sent["table_gradients"] += self._traffic.of_gradient(len(gradient))
         return list(torch.autograd.grad(lookup.pooled, lookup.leaves, gradient, retain_graph=True))
 
     def task_gradients(
-        self, lookup: Lookup, gradients: Sequence[OwnerGradient]
+        self, lookup: Lookup, gradients: Sequence[ShardOutputGradients]
     ) -> list[TableGradients]:
         """Every task's gradient of the rows of this worker's shards that the batch touches."""
         return [
@@ -166,9 +170,24 @@ class ShardedTables:
             if shards is not None
         ]
 
-    def update(self, lookup: Lookup, gradient: OwnerGradient) -> None:
-        """One step of the tables' optimizer."""
-        torch.autograd.backward(lookup.outputs, gradient)
+    def gradient_bytes(self, batch_rows: int) -> int:
+        """Bytes that one `to_shards` of so many rows sends from this worker to others."""
+        return self._traffic.of_gradient(batch_rows)
+
+    def update(
+        self, lookup: Lookup, gradient: ShardOutputGradients, *, clip: Tensor | None, skip: Tensor
+    ) -> None:
+        """One step of the tables' optimizer.
+
+        Args:
+            gradient: where the shards lie, as `to_shards` gives it.
+            clip: [] what multiplies it; None leaves it as it is.
+            skip: [] bool: every row moves by nothing. A product with 0 would not do, where
+                something is not finite.
+        """
+        if clip is not None:
+            gradient = [clip.to(part.dtype) * part for part in gradient]
+        torch.autograd.backward(lookup.outputs, [torch.where(skip, 0.0, g) for g in gradient])
 
     def _set_learning_rate(self, factor: float) -> None:
         if factor == self._factor:
@@ -179,12 +198,21 @@ class ShardedTables:
             group["lr"] = factor * self._learning_rate
         optimizer.step()  # hands the rate to fbgemm; the update itself is in the backward
 
-    def state(self) -> dict[str, Any]:
-        """Shards and optimizer state for torch.distributed.checkpoint, which loads in place."""
-        return {
-            "rows": self._sharded.state_dict(),
-            "optimizer": self._sharded.fused_optimizer.state_dict()["state"],
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """Shards by table and their optimizer's state, for torch.distributed.checkpoint.
+
+        `tables.<feature>` is the table that a feature owns, and `<state>.tables.<feature>` what the
+        optimizer keeps of it; TorchRec's names, which change with its releases, are mapped.
+        """
+        rows = self._sharded.state_dict()
+        kept = self._sharded.fused_optimizer.state_dict()["state"]
+        tensors: dict[str, Any] = {}
+        for owner in self._owners:
+            parameter = f"embedding_bags.{table_name(owner)}.weight"
+            tensors[f"tables.{owner}"] = rows[parameter]
+            for key, state in kept.get(parameter, {}).items():
+                tensors[f"{_STATE_NAMES[key.rpartition('.')[2]]}.tables.{owner}"] = state
+        return tensors
 
     def num_parameters(self) -> int:
         """Numbers in all tables together."""
@@ -215,11 +243,11 @@ class ShardedTables:
 def table_products(
     gradients: Sequence[TableGradients], num_tasks: int, device: torch.device
 ) -> Tensor:
-    """[T, T] float64: the tables' part of the Gram, summed over all shards of all workers."""
+    """[T, T] float64: the tables' part of the Gram, of this worker's shards alone."""
     own = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
     for shards in gradients:
         own += shards.products()
-    return all_reduce_sum(own)
+    return own
 
 
 def _owned_features(lookup: Any) -> list[OwnedFeature]:

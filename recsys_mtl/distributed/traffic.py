@@ -46,7 +46,7 @@ class TableTraffic:
             inputs += remote * ids.stride() * ids.lengths().element_size()
         world_size = self._context.world_size
         embeddings = sum(o.nbytes for o in outputs) * (world_size - 1) // world_size
-        return {"table_inputs": inputs, "table_outputs": embeddings, "table_gradients": 0}
+        return {"table_inputs": inputs, "table_outputs": embeddings}
 
     def of_gradient(self, batch_rows: int) -> int:
         """Bytes of one gradient for the embeddings, to the shards on other workers."""

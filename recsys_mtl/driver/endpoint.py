@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.events import tell
 from recsys_mtl.exporter.actor import RunExporter
-from recsys_mtl.exporter.snapshot import RunFacts, State, Status
+from recsys_mtl.exporter.snapshot import RunInfo, State, Status
 
 _START_SECONDS = 120
 _ANSWER_SECONDS = 5
@@ -53,7 +53,7 @@ class Endpoint:
         """Whether an attempt to train had begun when the exporter was last asked."""
         return self._last is not None and bool(self._last.view.attempts)
 
-    def start(self, facts: RunFacts) -> None:
+    def start(self, info: RunInfo) -> None:
         """Make the actor on this node, have it serve its page, and say where."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         # Ray starts it again when its process dies; its page comes back with the next `status`.

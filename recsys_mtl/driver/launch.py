@@ -19,7 +19,7 @@ from recsys_mtl.driver.progress import show_result, showing_progress
 from recsys_mtl.driver.ray_train import fit
 from recsys_mtl.driver.run_folder import RunFolder, result_of
 from recsys_mtl.driver.storage import storage_url
-from recsys_mtl.exporter.snapshot import RunFacts
+from recsys_mtl.exporter.snapshot import RunInfo
 from recsys_mtl.worker.job import TrainJob
 
 _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
@@ -109,9 +109,9 @@ def _run_to_the_end(
     return result
 
 
-def _facts(config: RunConfig, device: str, started: float) -> RunFacts:
+def _facts(config: RunConfig, device: str, started: float) -> RunInfo:
     method = config.method
-    return RunFacts(
+    return RunInfo(
         run=config.run.name,
         task_names=config.task_names,
         method=method.kind,

@@ -20,14 +20,14 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 
 from recsys_mtl.exporter.families import counts_of, families
 from recsys_mtl.exporter.page_server import serve_page
-from recsys_mtl.exporter.snapshot import Attempt, RunFacts, RunView, Snapshot, State, Status
+from recsys_mtl.exporter.snapshot import Attempt, RunInfo, RunView, Snapshot, State, Status
 
 
 class RunExporter:
     """Serves a run's metrics over HTTP."""
 
-    def __init__(self, facts: RunFacts) -> None:
-        self._newest = self._shown = RunView(facts)
+    def __init__(self, info: RunInfo) -> None:
+        self._newest = self._shown = RunView(info)
         self._port: int | None = None
         self._scrapes = 0
         self._stop_asked = False

@@ -15,7 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from recsys_mtl.exporter.snapshot import STATES, CheckpointFacts, RunFacts, RunView, Snapshot
+from recsys_mtl.exporter.snapshot import STATES, CheckpointInfo, RunInfo, RunView, Snapshot
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 
 _BOUNDS = (*map(str, PHASE_BUCKETS_SECONDS), "+Inf")
@@ -48,12 +48,12 @@ def families(view: RunView) -> Iterator[Metric]:
     """The families of one page, each series once."""
     yield from _of_run(view)
     if view.snapshot is not None:
-        yield from _of_tasks(view.facts, view.snapshot)
-        yield from _of_progress(view.facts.run, view.snapshot)
-        yield from _counters(view.facts.run, view.counts)
-        yield _phases(view.facts.run, view.counts)
+        yield from _of_tasks(view.info, view.snapshot)
+        yield from _of_progress(view.info.run, view.snapshot)
+        yield from _counters(view.info.run, view.counts)
+        yield _phases(view.info.run, view.counts)
         if view.snapshot.checkpoint is not None:
-            yield from _of_checkpoint(view.facts.run, view.snapshot.checkpoint)
+            yield from _of_checkpoint(view.info.run, view.snapshot.checkpoint)
 
 
 def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
@@ -93,20 +93,20 @@ def _counter(name: str, text: str, run: str, values: Mapping[Any, float], *label
 
 
 def _of_run(view: RunView) -> Iterator[Metric]:
-    facts, run = view.facts, view.facts.run
+    info, run = view.info, view.info.run
     yield _gauge(
         "run_info",
         "What the run is; always 1.",
         run,
-        {(facts.method, facts.scope, facts.device, facts.version): 1.0},
+        {(info.method, info.scope, info.device, info.version): 1.0},
         *("method", "scope", "device", "version"),
     )
     states = {(state,): float(state == view.state) for state in STATES}
     yield _gauge("run_state", "1 for the state the run is in.", run, states, "state")
-    yield _gauge("run_alpha", "method.alpha.", run, {(): facts.alpha})
-    yield _gauge("run_workers", "Workers that train.", run, {(): float(facts.workers)})
+    yield _gauge("run_alpha", "method.alpha.", run, {(): info.alpha})
+    yield _gauge("run_workers", "Workers that train.", run, {(): float(info.workers)})
     yield _gauge(
-        "run_start_timestamp_seconds", "When the command was started.", run, {(): facts.started_at}
+        "run_start_timestamp_seconds", "When the command was started.", run, {(): info.started_at}
     )
     if view.ended_at is not None:
         yield _gauge("run_end_timestamp_seconds", "When it ended.", run, {(): view.ended_at})
@@ -117,7 +117,7 @@ def _of_run(view: RunView) -> Iterator[Metric]:
     yield _counter("worker_restarts", text, run, {(): float(view.restarts)})
 
 
-def _of_tasks(facts: RunFacts, snapshot: Snapshot) -> Iterator[Metric]:
+def _of_tasks(info: RunInfo, snapshot: Snapshot) -> Iterator[Metric]:
     splits = {"train_window": snapshot.window, "eval": snapshot.evaluation}
     for name, text in _GAUGES_OF_SPLITS.items():
         values = {
@@ -126,13 +126,13 @@ def _of_tasks(facts: RunFacts, snapshot: Snapshot) -> Iterator[Metric]:
             for task in numbers
         }
         family = "loss" if name == "log_loss" else name
-        yield _gauge(f"task_{family}", text, facts.run, values, "task", "split")
+        yield _gauge(f"task_{family}", text, info.run, values, "task", "split")
     for name, text in _GAUGES_OF_TASKS.items():
-        of_tasks = {(task,): snapshot.row[f"{name}_{task}"] for task in facts.task_names}
-        yield _gauge(f"task_{name}", text, facts.run, of_tasks, "task")
-    pairs = {(a, b): snapshot.row[f"cosine_{a}_{b}"] for a, b in combinations(facts.task_names, 2)}
+        of_tasks = {(task,): snapshot.row[f"{name}_{task}"] for task in info.task_names}
+        yield _gauge(f"task_{name}", text, info.run, of_tasks, "task")
+    pairs = {(a, b): snapshot.row[f"cosine_{a}_{b}"] for a, b in combinations(info.task_names, 2)}
     text = "Cosine of two tasks' gradients of the shared parameters."
-    yield _gauge("gradient_cosine", text, facts.run, pairs, "task", "other_task")
+    yield _gauge("gradient_cosine", text, info.run, pairs, "task", "other_task")
 
 
 def _of_progress(run: str, snapshot: Snapshot) -> Iterator[Metric]:
@@ -161,7 +161,7 @@ def _phases(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
     return family
 
 
-def _of_checkpoint(run: str, checkpoint: CheckpointFacts) -> Iterator[Metric]:
+def _of_checkpoint(run: str, checkpoint: CheckpointInfo) -> Iterator[Metric]:
     for name, text, value in (
         ("timestamp_seconds", "When the newest was committed.", checkpoint.committed_at),
         ("duration_seconds", "What the newest took.", checkpoint.seconds),

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from recsys_mtl.metrics.columns import Column
+
 STATES = ("running", "finished", "failed", "preempted")
 State = Literal["running", "finished", "failed", "preempted"]
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunInfo:
     """What does not change while a run goes on."""
 
     run: str
@@ -18,11 +20,13 @@ class RunFacts:
     task_names: tuple[str, ...]
     """T tasks, in the order of every [T] tensor."""
     method: str
-    """`method.kind`"""
+    """Its name."""
     scope: str
-    """`method.scope`; empty for a method that has none."""
+    """`gradients.scope`; empty for a method that compares no gradients."""
     alpha: float
     """`method.alpha`; NaN for a method that has none."""
+    columns: tuple[Column, ...]
+    """Of a step, as `trace_columns` lists them."""
     device: str
     """`cpu` or `cuda`."""
     workers: int
@@ -43,7 +47,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class CheckpointFacts:
+class CheckpointInfo:
     """The newest committed checkpoint."""
 
     committed_at: float
@@ -74,14 +78,14 @@ class Snapshot:
     """Task to AUC, log-loss and calibration of recent training steps."""
     evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Task to the numbers of the newest evaluation."""
-    checkpoint: CheckpointFacts | None = None
+    checkpoint: CheckpointInfo | None = None
 
 
 @dataclass(frozen=True)
 class RunView:
     """Everything a page is made of."""
 
-    facts: RunFacts
+    info: RunInfo
     state: State = "running"
     ended_at: float | None = None
     """Unix seconds."""

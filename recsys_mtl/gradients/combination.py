@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recsys_mtl.gradients.gram import correlations
+
 
 def combined_norm(gram: Tensor, coefficients: Tensor) -> Tensor:
     """[] float64: the norm of sum_i c_i g_i, from the Gram [T, T] of the g_i."""
@@ -55,3 +57,16 @@ def descent_cosines(task_gradients: Tensor, gram: Tensor, change: Tensor) -> Ten
     norms = vector_norm(change) * gram.diagonal().sqrt()
     products: Tensor = -(task_gradients @ change).double() / norms
     return products
+
+
+def violates_non_conflict(gram: Tensor, coefficients: Tensor) -> Tensor:
+    """[] bool: sum_i c_i g_i goes against some task's gradient, by more than rounding.
+
+    Gram [[1, -1], [-1, 2]] with coefficients [1, 1] gives the products [0, 1]: it does not. With
+    [1, 0.5] they are [0.5, 0], with [1, 0.4] [0.6, -0.2]: it does.
+    """
+    norms, correlation = correlations(gram)
+    lengths = coefficients * norms
+    products = correlation @ lengths
+    norm = (lengths @ products).clamp(min=0.0).sqrt()
+    return (products < -1e-6 * norm).any()

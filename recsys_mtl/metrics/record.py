@@ -7,19 +7,17 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from recsys_mtl.data.features import REJECT_REASONS
-from recsys_mtl.gradients.step_kinds import Decision
+from recsys_mtl.gradients.methods.contract import Diagnostic, TaskWeighting, unmeasured
+from recsys_mtl.metrics.columns import Column, step_columns
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 
 BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")
-FLAGS = ("conflict", "used_min_norm", "skipped", "audited", "opposes")
-_REJECTED_ROWS = tuple(f"rejected_rows_{reason}" for reason in REJECT_REASONS)
 
 
 @dataclass(frozen=True)
@@ -28,27 +26,26 @@ class StepRecord:
 
     losses: Tensor
     """[T] mean loss over the global batch."""
-    decision: Decision
+    weighting: TaskWeighting
     """What the method made of the tasks' gradients."""
+    gram: Tensor | None
+    """[T, T] float64: products of the tasks' gradients; None where none were taken."""
     skipped: Tensor
     """[] bool: something was not finite, and nothing moved."""
     opposes: Tensor | None
     """[] bool: coefficients that were not computed from this step's parameter gradients would
     have gone against a task here; None where that was not measured."""
     update_norm: Tensor
-    """[] of the update of all parameters that products cover, after clipping; NaN where not
-    measured."""
+    """[] of the update of all parameters in the Gram, after clipping; NaN where not measured."""
     applied: Tensor
-    """[T] `descent_cosines` of what the bottom really moved by; NaN where not measured."""
+    """[T] `descent_cosines` of what the body really moved by; NaN where not measured."""
     rows: Tensor
     """[1 + R] rows of the global batch, and the rows rejected among them by reason, in the order of
     `REJECT_REASONS`."""
-    stop_votes: Tensor
-    """[1] workers that were asked to end training."""
     seconds: Mapping[str, float]
     """By phase, on this worker."""
     bytes_sent: Mapping[str, int]
-    """Handed by this worker to collective operations, one number a kind of `BYTE_KINDS`: of dense
+    """Handed by this worker to collective operations, one number per kind of `BYTE_KINDS`: of dense
     gradients the buffers that are summed (a ring sends 2 (W - 1) / W of them), of tables what goes
     to other workers."""
 
@@ -56,64 +53,71 @@ class StepRecord:
 def record_rows(
     records: Sequence[StepRecord],
     task_names: Sequence[str],
+    diagnostics: Sequence[Diagnostic],
     *,
     last_step: int,
     attempt: int,
     steps_per_epoch: int,
 ) -> list[dict[str, Any]]:
-    """Rows of the trace, one a record, the last one of step `last_step` (counted from 1).
+    """Rows of the trace, one per record, the last one of step `last_step` (counted from 1).
 
     One transfer from the device for all of them.
+
+    Args:
+        diagnostics: of the method; a record that lacks one did not ask the method.
     """
-    numbers = torch.stack([_numbers(r, len(task_names)) for r in records]).cpu().tolist()
+    columns = step_columns(task_names, diagnostics)
+    numbers = torch.stack([_numbers(r, len(task_names), diagnostics) for r in records])
     rows = []
-    for place, (record, values) in enumerate(zip(records, numbers, strict=True)):
+    for place, (record, values) in enumerate(zip(records, numbers.cpu().tolist(), strict=True)):
         step = last_step - len(records) + 1 + place
         epoch = (step - 1) // steps_per_epoch
         row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
-        row |= dict(zip(_columns(task_names), values, strict=True))
-        row |= {name: int(row[name]) for name in ("rows", *_REJECTED_ROWS)}
-        row["rejected_rows"] = sum(row[name] for name in _REJECTED_ROWS)
-        row |= {name: bool(row[name]) for name in FLAGS}
+        row |= {c.name: _as_kind(c, value) for c, value in zip(columns, values, strict=True)}
+        row["rejected_rows"] = sum(row[f"rejected_rows_{reason}"] for reason in REJECT_REASONS)
         row |= {f"auc_window_{task}": float("nan") for task in task_names}
         rows.append(row | {f"seconds_{p}": s for p, s in record.seconds.items()})
     return rows
 
 
-def _columns(task_names: Sequence[str]) -> list[str]:
-    per_task = ("loss", "weight", "contribution", "gradient_norm", "share_kept", "applied_cosine")
-    return [
-        "rows",
-        *_REJECTED_ROWS,
-        *FLAGS,
-        "update_norm",
-        *(f"{name}_{task}" for name in per_task for task in task_names),
-        *(f"cosine_{a}_{b}" for a, b in combinations(task_names, 2)),
-    ]
+def _as_kind(column: Column, value: float) -> float | int | bool:
+    match column.kind:
+        case "count":
+            return int(value)
+        case "flag":
+            return bool(value)
+        case "number":
+            return value
 
 
-def _numbers(record: StepRecord, num_tasks: int) -> Tensor:
-    """[columns] float64, in the order of `_columns`."""
-    decision, gram = record.decision, record.decision.gram
+def _numbers(record: StepRecord, num_tasks: int, diagnostics: Sequence[Diagnostic]) -> Tensor:
+    """[columns] float64, in the order of `step_columns`."""
+    weighting, device = record.weighting, record.losses.device
+    gram = record.gram
+    if gram is None:
+        gram = torch.full((num_tasks, num_tasks), torch.nan, dtype=torch.float64, device=device)
     norms = gram.diagonal().sqrt()
-    pairs = torch.triu_indices(num_tasks, num_tasks, offset=1, device=norms.device)
-    cosines = (gram / torch.outer(norms, norms))[pairs[0], pairs[1]]
+    pairs = torch.triu_indices(num_tasks, num_tasks, offset=1, device=device)
+    products, lengths = gram[pairs[0], pairs[1]], torch.outer(norms, norms)[pairs[0], pairs[1]]
     audited = ~record.skipped & (record.opposes is not None)
     opposes = torch.zeros_like(record.skipped) if record.opposes is None else record.opposes
-    flags = (decision.conflict, decision.used_min_norm, record.skipped, audited, opposes)
-    return torch.cat(
-        [
-            record.rows.double(),
-            torch.stack([number.double() for number in (*flags, record.update_norm)]),
-            record.losses.double(),
-            decision.weights,
-            decision.contributions,
-            norms,
-            decision.shares_kept,
-            record.applied,
-            cosines,
-        ]
+    flags = ((products < 0).any(), record.skipped, audited, opposes)
+    measured = [
+        weighting.diagnostics.get(d.name, unmeasured(d, num_tasks, device)) for d in diagnostics
+    ]
+    quantities = (
+        record.rows,
+        torch.stack(flags),
+        record.update_norm,
+        record.losses,
+        weighting.weights,
+        weighting.coefficients,
+        norms,
+        record.applied,
+        products / lengths,
+        *measured,
     )
+    return torch.cat([quantity.double().reshape(-1) for quantity in quantities])
 
 
 def _no_phase_counts() -> dict[str, list[int]]:
@@ -128,11 +132,12 @@ class Totals:
     rejected_rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECT_REASONS, 0))
     """By reason, each of `REJECT_REASONS`."""
     conflicting_steps: int = 0
-    min_norm_steps: int = 0
     skipped_steps: int = 0
     compared_steps: int = 0
     audited_steps: int = 0
     opposing_steps: int = 0
+    method_flag_steps: dict[str, int] = field(default_factory=dict)
+    """By the name of a flag among the method's diagnostics, the steps in which it was true."""
     checkpoints: int = 0
     seconds: float = 0.0
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -145,16 +150,23 @@ class Totals:
     nulls: dict[str, int] = field(default_factory=dict)
 
     def add(
-        self, rows: Iterable[Mapping[str, Any]], task_names: Sequence[str], seconds: float
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        task_names: Sequence[str],
+        diagnostics: Sequence[Diagnostic],
+        seconds: float,
     ) -> None:
         """Count steps in the form of the trace's rows, and how long they took together."""
         self.seconds += seconds
+        flags = [diagnostic.name for diagnostic in diagnostics if diagnostic.flag]
+        self.method_flag_steps |= {f: self.method_flag_steps.get(f, 0) for f in flags}
         for row in rows:
             self.rows += row["rows"]
             for reason in REJECT_REASONS:
                 self.rejected_rows[reason] += row[f"rejected_rows_{reason}"]
             self.conflicting_steps += row["conflict"]
-            self.min_norm_steps += row["used_min_norm"]
+            for flag in flags:
+                self.method_flag_steps[flag] += row[flag]
             self.skipped_steps += row["skipped"]
             self.compared_steps += not math.isnan(row[f"gradient_norm_{task_names[0]}"])
             self.audited_steps += row["audited"]

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_mtl.data.features import REJECT_REASONS
+from recsys_mtl.metrics.columns import Column, ColumnKind
 
-INTEGER_COLUMNS = frozenset({"step", "attempt", "epoch", "rows", "rejected_rows"}) | {
-    f"rejected_rows_{reason}" for reason in REJECT_REASONS
+_TYPES: dict[ColumnKind, pa.DataType] = {
+    "count": pa.int64(),
+    "flag": pa.bool_(),
+    "number": pa.float64(),
 }
-FLAG_COLUMNS = frozenset({"conflict", "used_min_norm", "skipped", "audited", "opposes"})
 
 # Names that do not match, such as those of parts still being written, are not read.
 _PART = re.compile(r"part-(?P<attempt>\d{4,})-(?P<first_step>\d{10,})\.parquet")
@@ -41,15 +42,14 @@ class TraceWriter:
         url: the trace's folder: a local path or whatever fsspec opens (`s3://bucket/run/trace`).
             It is made when missing.
         attempt: from `next_attempt`.
-        task_names: each must have its column `loss_<task>`.
+        columns: of every record; the first two are `step` and `attempt`.
     """
 
-    def __init__(self, url: str, attempt: int, task_names: Sequence[str]) -> None:
+    def __init__(self, url: str, attempt: int, columns: Sequence[Column]) -> None:
         self._filesystem, self._folder = fsspec.core.url_to_fs(url)
         self._filesystem.makedirs(self._folder, exist_ok=True)
         self._attempt = attempt
-        self._required = {"step", "attempt", *(f"loss_{task}" for task in task_names)}
-        self._schema: pa.Schema | None = None
+        self._schema = pa.schema([(column.name, _TYPES[column.kind]) for column in columns])
         self._last_step = -1
         self._rows: list[Mapping[str, Any]] = []
 
@@ -57,18 +57,14 @@ class TraceWriter:
         """Keep rows until the next `flush`.
 
         Args:
-            records: flat, one a step in ascending order, of Python numbers. The first record of
-                the attempt sets the columns: `INTEGER_COLUMNS` are int64, `FLAG_COLUMNS` bool,
-                all others float64.
+            records: flat, one per step in ascending order, of Python numbers.
 
         Raises:
-            ValueError: a required column is missing, the columns differ from the first record's,
-                or a step does not follow the one before. The rows before it are kept.
+            ValueError: a record has other columns, or a step does not follow the one before. The
+                rows before it are kept.
         """
         for record in records:
-            if self._schema is None:
-                self._schema = self._schema_of(record)
-            self._check(record, self._schema)
+            self._check(record)
             self._last_step = record["step"]
             self._rows.append(dict(record))
 
@@ -87,18 +83,12 @@ class TraceWriter:
         self._filesystem.mv(f"{path}.tmp", path)
         self._rows = []
 
-    def _schema_of(self, record: Mapping[str, Any]) -> pa.Schema:
-        missing = sorted(self._required - record.keys())
-        if missing:
-            raise ValueError(f"the trace's first record lacks {missing}; it has: {sorted(record)}")
-        return pa.schema([(name, _column_type(name)) for name in record])
-
-    def _check(self, record: Mapping[str, Any], schema: pa.Schema) -> None:
-        if record.keys() != set(schema.names):
+    def _check(self, record: Mapping[str, Any]) -> None:
+        if record.keys() != set(self._schema.names):
             raise ValueError(
-                f"the trace's columns changed after its first record: "
-                f"{sorted(record.keys() ^ set(schema.names))} are not in both; give every record "
-                "the same keys, with NaN for what was not measured"
+                f"a record does not have the trace's columns: "
+                f"{sorted(record.keys() ^ set(self._schema.names))} are not in both; give every "
+                "record the same keys, with NaN for what was not measured"
             )
         if record["attempt"] != self._attempt:
             raise ValueError(
@@ -189,8 +179,3 @@ def _read_part(filesystem: Any, part: _Part, columns: list[str] | None, end: flo
         ) from error
     return table.filter(pc.less(table["step"], end))
 
-
-def _column_type(name: str) -> pa.DataType:
-    if name in INTEGER_COLUMNS:
-        return pa.int64()
-    return pa.bool_() if name in FLAG_COLUMNS else pa.float64()

@@ -1,32 +1,35 @@
-"""Checkpoints: save, commit through Ray Train, restore on any number of workers.
-
-Each worker writes its part with torch.distributed.checkpoint into a folder of its own; Ray Train
-uploads the parts into one folder of the run and commits it. Only committed ones are ever read.
-"""
+"""Checkpoints of a run: what they hold, and how a run goes on from one on any number of workers."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.train
-from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
-from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
-
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
+from recsys_mtl.data.ids import ID_ENCODING_VERSION
 from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.exporter.snapshot import CheckpointFacts
+from recsys_mtl.worker.host import CheckpointSource, RunHost
+from recsys_mtl.worker.job import TrainJob
+from recsys_mtl.worker.named_tensors import LoadReport, load_matching, save_tensors
+from recsys_mtl.worker.reporting import Reporter, ReporterSummary
+from recsys_mtl.worker.state import Worker
 
-_FACTS = "run.json"
+VERSION = 2
+"""Of the names and the layout of a checkpoint. Version 1 held flat vectors without names."""
+
+_METADATA = "run.json"
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointMetadata:
     """What a checkpoint says about its run, in plain numbers."""
 
+    version: int
+    """`VERSION` of the code that wrote it."""
+    id_encoding: int
+    """`ID_ENCODING_VERSION` then: under another encoding the tables mean nothing."""
     step: int
     """Finished steps: the reader's cursor, too, since a step's rows follow from its number."""
     saved_at: float
@@ -45,67 +48,101 @@ class Facts:
     """Steps in the current window of the training AUC."""
 
 
-def save(tensors: Mapping[str, Any], facts: Facts, metrics: Mapping[str, Any]) -> CheckpointFacts:
-    """Write, upload and commit a checkpoint; every worker calls it at the same step.
+def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
+    """Write, upload and commit a checkpoint; every worker calls it at the same step."""
+    reporter.report(step)
+    reporter.flush()
+    summary = reporter.summary_with_checkpoint()
+    metadata = CheckpointMetadata(
+        version=VERSION,
+        id_encoding=ID_ENCODING_VERSION,
+        step=step,
+        saved_at=time.time(),
+        config=job.config,
+        data_digest=job.train.digest,
+        sharding_plan=_sharding_plan(worker),
+        totals=summary.totals,
+        evaluation=summary.evaluation,
+        window_steps=summary.window_steps,
+    )
+    tensors = worker.state_dict() | reporter.state_dict()
 
-    Args:
-        tensors: a tree with the same keys on every worker; sharded tensors hold its own shards,
-            all others are the same everywhere.
-        facts: rank 0's are kept.
-        metrics: what Ray Train shows for this report.
+    def write(folder: Path) -> None:
+        save_tensors(tensors, folder)
+        if host.context.rank == 0:
+            numbers = vars(metadata) | {"config": job.config.model_dump(mode="json")}
+            (folder / _METADATA).write_text(json.dumps(numbers, indent=2))
 
-    Returns:
-        When and how long, with this worker's bytes.
-    """
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="recsys_mtl_checkpoint_") as folder:
-        save_tensors(_without_empty(tensors), checkpoint_id=folder)
-        if ray.train.get_context().get_world_rank() == 0:
-            numbers = vars(facts) | {"config": facts.config.model_dump(mode="json")}
-            (Path(folder) / _FACTS).write_text(json.dumps(numbers, indent=2))
-        own_bytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(dict(metrics), checkpoint=checkpoint)
-    seconds = time.perf_counter() - started
-    return CheckpointFacts(time.time(), seconds, size_bytes=own_bytes)
+    metrics = {
+        "step": step,
+        "epochs": step / worker.plan.steps_per_epoch,
+        "evaluation": summary.evaluation,
+        "totals": summary.totals,
+        "sharding": metadata.sharding_plan,
+        "parameters": {
+            "shared": worker.shared.size,
+            "tables": worker.tables.num_parameters() if worker.tables is not None else 0,
+            "task_specific": worker.task_specific.size,
+        },
+    }
+    reporter.checkpointed(host.commit(write, metrics).wait())
 
 
-def restore(
-    checkpoint: ray.train.Checkpoint,
-    tensors: Mapping[str, Any],
-    config: RunConfig,
-    data_digest: str,
-) -> Facts:
-    """Load a committed checkpoint into `tensors`, in place, whatever the sharding was.
+def restore_run(
+    source: CheckpointSource | None, worker: Worker, reporter: Reporter, job: TrainJob
+) -> int:
+    """The step to go on from, with everything as it was after it; 0 without a checkpoint.
 
     Raises:
-        UserError: it belongs to another model, method, optimizer or log; names what changed.
+        UserError: the checkpoint belongs to another model, method, optimizer or log, or is of
+            another version; names what differs.
     """
-    with checkpoint.as_directory() as folder:
-        facts = _facts_of((Path(folder) / _FACTS).read_bytes())
-        refuse_changes(facts.config, config, facts.data_digest, data_digest)
-        load_tensors(_without_empty(tensors), checkpoint_id=folder)
-    return facts
+    if source is None:
+        return 0
+    metadata = read_metadata(source)
+    refuse_changes(metadata.config, job.config, metadata.data_digest, job.train.digest)
+    if metadata.step > job.last_step:
+        raise UserError(
+            f"run {job.config.run.name!r} has trained {metadata.step} steps, more than the "
+            f"{job.last_step} that training.epochs and training.max_steps now ask for; raise "
+            "them, or start anew with --fresh"
+        )
+    window = reporter.state_dict()
+    with source.as_folder() as folder:
+        report = load_matching(worker.state_dict() | window, folder)
+    _refuse_incomplete(report, job.config)
+    summary = ReporterSummary(metadata.totals, metadata.evaluation, metadata.window_steps)
+    reporter.load_state_dict(window, summary, metadata.saved_at)
+    return metadata.step
 
 
-def earlier_plan(checkpoint: ray.train.Checkpoint | None, config: RunConfig) -> PlanRecord | None:
+def earlier_plan(source: CheckpointSource | None, config: RunConfig) -> PlanRecord | None:
     """The sharding plan to keep to: the run's own, unless what it was made for has changed."""
-    if checkpoint is None:
+    if source is None:
         return None
-    # This file alone: on an object store a checkpoint's folder would be fetched whole.
-    with checkpoint.filesystem.open_input_stream(f"{checkpoint.path}/{_FACTS}") as stream:
-        facts = _facts_of(stream.read())
-    old = facts.config
+    metadata = read_metadata(source)
+    old = metadata.config
     same_workers = old.cluster.num_workers == config.cluster.num_workers
     same_wishes = old.sharding == config.sharding
-    return facts.sharding_plan if same_workers and same_wishes and facts.sharding_plan else None
+    return metadata.sharding_plan if same_workers and same_wishes and metadata.sharding_plan else None
 
 
-def _facts_of(text: bytes) -> Facts:
+def read_metadata(source: CheckpointSource) -> CheckpointMetadata:
+    """What a checkpoint says about its run; its tensors are not fetched.
+
+    Raises:
+        UserError: it is of another version.
+    """
     try:
-        numbers = json.loads(text)
+        numbers = json.loads(source.read(_METADATA))
+        if numbers.get("version") != VERSION:
+            raise ValueError(f"version {numbers.get('version', 1)}, and this one reads {VERSION}")
+        if numbers["id_encoding"] != ID_ENCODING_VERSION:
+            raise ValueError(
+                f"ids encoded by version {numbers['id_encoding']}, and here {ID_ENCODING_VERSION}"
+            )
         config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
-        return Facts(**numbers | {"config": config})
+        return CheckpointMetadata(**numbers | {"config": config})
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"the run's checkpoint is of another version of recsys-mtl ({error}); choose another "
@@ -113,14 +150,21 @@ def _facts_of(text: bytes) -> Facts:
         ) from None
 
 
-def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree without empty branches (an optimizer without state): they cannot be loaded."""
-    branches = {
-        name: _without_empty(branch) if isinstance(branch, Mapping) else branch
-        for name, branch in tree.items()
-    }
-    return {
-        name: branch
-        for name, branch in branches.items()
-        if not (isinstance(branch, dict) and not branch)
-    }
+def _refuse_incomplete(report: LoadReport, config: RunConfig) -> None:
+    """Raise UserError where a checkpoint does not hold all of the run and only that."""
+    if report.is_complete:
+        return
+    found = [
+        *(f"{name} is not in it" for name in report.new),
+        *(f"{name} is in it alone" for name in report.dropped),
+        *(f"{o.name} has shape {o.saved}, not {o.wanted}" for o in report.other_shape),
+    ]
+    raise UserError(
+        f"the checkpoint of run {config.run.name!r} does not hold this model ({found[0]}, and "
+        f"{len(found) - 1} more); give the body and the method it was begun with, choose another "
+        "run.name, or start anew with --fresh"
+    )
+
+
+def _sharding_plan(worker: Worker) -> PlanRecord:
+    return worker.tables.plan if worker.tables is not None else {}

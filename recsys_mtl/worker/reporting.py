@@ -8,85 +8,83 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import UserError
 from recsys_mtl.data.batch import ClickBatch
-from recsys_mtl.data.plan import Plan
 from recsys_mtl.data.schema import columns_read
 from recsys_mtl.distributed.collectives import all_reduce_sum
-from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.distributed.planning import PlanRecord, describe
-from recsys_mtl.exporter.client import ExporterFeed
-from recsys_mtl.exporter.snapshot import CheckpointFacts, Snapshot
+from recsys_mtl.distributed.planning import describe
+from recsys_mtl.exporter.snapshot import CheckpointInfo, Snapshot
 from recsys_mtl.metrics.auc import auc_from_histogram, summarise_binary
+from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 from recsys_mtl.metrics.window import WindowMetrics
+from recsys_mtl.worker.host import SnapshotFeed
+from recsys_mtl.worker.job import TrainJob
+from recsys_mtl.worker.state import Worker
 
 _log = logging.getLogger(__name__)
 
 _SKIPPED_IN_A_ROW = 100  # parameters that are not finite stay so: every later step is skipped
-# Columns of the trace that are NaN in steps that do not measure them.
-_SELDOM = ("contribution_", "gradient_norm_", "share_kept_", "applied_", "cosine_", "update_norm")
 _FLUSH_ROWS = 2_000  # a part of the trace is a file: not one for every log interval
+
+
+@dataclass(frozen=True)
+class ReporterSummary:
+    """What a checkpoint says of the steps so far, in plain numbers."""
+
+    totals: Mapping[str, Any]
+    """`Totals.to_json()`."""
+    evaluation: Mapping[str, Mapping[str, float]]
+    """The newest, task by task."""
+    window_steps: int
+    """Steps in the current window of the training AUC."""
 
 
 class Reporter:
     """Collects the steps of one attempt."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        context: WorkerContext,
-        run_url: str,
-        plan: Plan,
-        last_step: int,
-        exporter: Any,
-    ) -> None:
-        self.totals = Totals()
-        """Over the whole run, earlier attempts included; the same on every worker, but for
-        the seconds, which are its own."""
-        self.evaluation: dict[str, dict[str, float]] = {}
-        """The newest, task by task."""
-        self.checkpoint: CheckpointFacts | None = None
-        """The newest committed."""
-        self._config, self._context, self._plan = config, context, plan
-        self._last_step = last_step
-        self._feed = ExporterFeed(exporter if context.rank == 0 else None)
-        self._tasks = config.task_names
-        self._columns = columns_read(config.data)
+    def __init__(self, worker: Worker, feed: SnapshotFeed, job: TrainJob) -> None:
+        self._totals = Totals()  # of the whole run; the seconds are this worker's own
+        self._evaluation: dict[str, dict[str, float]] = {}  # the newest, task by task
+        self._checkpoint: CheckpointInfo | None = None  # the newest committed
+        self._context, self._plan, self._feed = worker.context, worker.plan, feed
+        self._sharding = worker.tables.plan if worker.tables is not None else {}
+        self._last_step = job.last_step
+        self._tasks = job.config.task_names
+        self._diagnostics = worker.weigher.method.diagnostics
+        columns = trace_columns(self._tasks, self._diagnostics)
+        self._seldom = [column.name for column in columns if column.seldom]
+        self._columns_read = columns_read(job.config.data)
         self._window = WindowMetrics(
-            len(self._tasks), config.training.auc_window_steps, context.device
+            len(self._tasks), job.config.training.auc_window_steps, self._context.device
         )
         self._recent: dict[str, dict[str, float]] = {}
         self._records: list[StepRecord] = []
-        self._nulls = np.zeros(len(self._columns), dtype=np.int64)
+        self._nulls = np.zeros(len(self._columns_read), dtype=np.int64)
         self._reported_at = time.perf_counter()
         self._last_row: dict[str, Any] | None = None
-        self._newest: dict[str, Any] = {}  # measured value of each of the _SELDOM columns
+        self._newest: dict[str, Any] = {}  # of the columns that are seldom measured
         self._rows_per_second = 0.0
         self._skipped_in_a_row = 0
         self._trace: TraceWriter | None = None
         self._attempt = 0
-        if context.rank == 0:
-            url = f"{run_url}/trace"
+        self._unflushed = 0
+        if self._context.rank == 0:
+            url = f"{job.run_url}/trace"
             self._attempt = next_attempt(url)
-            self._trace = TraceWriter(url, self._attempt, self._tasks)
-            self._unflushed = 0
+            self._trace = TraceWriter(url, self._attempt, columns)
 
-    def begin(self, plan: PlanRecord) -> None:
+    def begin(self) -> None:
         """Let the driver know what this attempt trains with."""
-        self._feed.begin(describe(plan))
-
-    def stop_asked(self) -> bool:
-        """Whether this worker was told that training is to end early; rank 0 alone ever is."""
-        return self._feed.stop_asked()
+        self._feed.begin(describe(self._sharding))
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
@@ -110,6 +108,7 @@ class Reporter:
         rows = record_rows(
             self._records,
             self._tasks,
+            self._diagnostics,
             last_step=step,
             attempt=self._attempt,
             steps_per_epoch=self._plan.steps_per_epoch,
@@ -117,14 +116,14 @@ class Reporter:
         rows[-1] |= {f"auc_window_{t}": self._recent[t]["auc"] for t in self._tasks}
         now = time.perf_counter()
         seconds, self._reported_at = now - self._reported_at, now
-        self.totals.add(rows, self._tasks, seconds)
-        for column, count in zip(self._columns, nulls, strict=True):
-            self.totals.nulls[column] = self.totals.nulls.get(column, 0) + count
+        self._totals.add(rows, self._tasks, self._diagnostics, seconds)
+        for column, count in zip(self._columns_read, nulls, strict=True):
+            self._totals.nulls[column] = self._totals.nulls.get(column, 0) + count
         for kind, count in zip(BYTE_KINDS, all_sent, strict=True):
-            self.totals.bytes_sent[kind] = self.totals.bytes_sent.get(kind, 0) + count
+            self._totals.bytes_sent[kind] = self._totals.bytes_sent.get(kind, 0) + count
         self._records, self._nulls = [], np.zeros_like(self._nulls)
         for row in rows:
-            self._newest |= {k: row[k] for k in row if k.startswith(_SELDOM) and row[k] == row[k]}
+            self._newest |= {k: row[k] for k in self._seldom if not math.isnan(row[k])}
         if self._trace is not None:
             self._trace.append(rows)
             self._unflushed += len(rows)
@@ -136,13 +135,13 @@ class Reporter:
 
     def evaluated(self, evaluation: dict[str, dict[str, float]]) -> None:
         """Show a new evaluation, of the last step that was reported."""
-        self.evaluation = evaluation
+        self._evaluation = evaluation
         self._send_again()
 
-    def checkpointed(self, checkpoint: CheckpointFacts) -> None:
+    def checkpointed(self, checkpoint: CheckpointInfo) -> None:
         """Show the checkpoint that every worker has just written its part of."""
         own = torch.tensor(checkpoint.size_bytes, dtype=torch.float64, device=self._context.device)
-        self.checkpoint = replace(checkpoint, size_bytes=all_reduce_sum(own).item())
+        self._checkpoint = replace(checkpoint, size_bytes=all_reduce_sum(own).item())
         self._send_again()
 
     def close(self) -> None:
@@ -159,32 +158,40 @@ class Reporter:
             self._trace.flush()
             self._unflushed = 0
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The training window's sums over all workers, for the checkpoint."""
-        saved = self._window.save()
-        return {"auc": all_reduce_sum(saved["auc"]), "binary": all_reduce_sum(saved["binary"])}
-
-    def window_steps(self) -> int:
-        """Steps in the current window, for the checkpoint."""
-        return self._window.save()["steps"]
-
-    def load(
-        self,
-        tensors: Mapping[str, Tensor],
-        totals: Mapping[str, Any],
-        evaluation: Mapping[str, Any],
-        window_steps: int,
-        committed_at: float,
-    ) -> None:
-        """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing."""
-        self.totals = Totals.from_json(totals)
-        self.evaluation = dict(evaluation)
-        auc, binary = (
-            sums if self._context.rank == 0 else torch.zeros_like(sums)
-            for sums in (tensors["auc"], tensors["binary"])
+    def summary_with_checkpoint(self) -> ReporterSummary:
+        """What a checkpoint that is about to be saved says of the run, itself counted."""
+        self._totals.checkpoints += 1
+        return ReporterSummary(
+            totals=self._totals.to_json(),
+            evaluation=self._evaluation,
+            window_steps=self._window.save()["steps"],
         )
-        self._window.load({"auc": auc, "binary": binary, "steps": window_steps})
-        self.checkpoint = CheckpointFacts(committed_at, seconds=math.nan, size_bytes=math.nan)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The training window's sums over all workers, by name, for the checkpoint."""
+        saved = self._window.save()
+        return {
+            "window.auc": all_reduce_sum(saved["auc"]),
+            "window.binary": all_reduce_sum(saved["binary"]),
+        }
+
+    def load_state_dict(
+        self, tensors: Mapping[str, Tensor], summary: ReporterSummary, saved_at: float
+    ) -> None:
+        """Go on from a checkpoint: rank 0 takes the sums over all workers, the others nothing.
+
+        Args:
+            tensors: as `state_dict` gives them.
+            saved_at: Unix seconds.
+        """
+        self._totals = Totals.from_json(summary.totals)
+        self._evaluation = dict(summary.evaluation)
+        auc, binary = (
+            tensors[name] if self._context.rank == 0 else torch.zeros_like(tensors[name])
+            for name in ("window.auc", "window.binary")
+        )
+        self._window.load({"auc": auc, "binary": binary, "steps": summary.window_steps})
+        self._checkpoint = CheckpointInfo(saved_at, seconds=math.nan, size_bytes=math.nan)
 
     def _window_numbers(self) -> dict[str, dict[str, float]]:
         """Task to AUC, log-loss and calibration of recent steps, over all workers."""
@@ -228,9 +235,9 @@ class Reporter:
                 epochs=self._last_step / self._plan.steps_per_epoch,
                 rows_per_second=rows_per_second,
                 row=row | self._newest,
-                totals=self.totals.to_json(),
+                totals=self._totals.to_json(),
                 window=self._recent,
-                evaluation=self.evaluation,
-                checkpoint=self.checkpoint,
+                evaluation=self._evaluation,
+                checkpoint=self._checkpoint,
             )
         )

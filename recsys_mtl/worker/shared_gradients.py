@@ -1,7 +1,7 @@
-"""The gradients of what the tasks share: their rows, their products, and their combination.
+"""The gradients of what the tasks share, and the one combination that moves it.
 
 B rows of this worker's batch, T tasks, P shared parameters of the body, E columns of all pooled
-embeddings; O rows, one per task or one for the combination; L layers.
+embeddings; O rows, one per task or one for the combination.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from recsys_mtl.gradients.combination import combined_norm, mix, vector_norm
 from recsys_mtl.gradients.methods.contract import TaskWeighting
 from recsys_mtl.model.forward import Forward, TaskGradients
 from recsys_mtl.model.trunk import PartGradients
+from recsys_mtl.worker.evidence import Products
 from recsys_mtl.worker.state import Worker
 
 
@@ -30,18 +31,6 @@ class SharedGradients:
     pooled: list[Tensor]
     """Gradients [B, E] of the pooled embeddings, one per row; empty where the tables' gradient can
     only be formed when the weights are known, and without tables."""
-
-
-@dataclass(frozen=True, eq=False)
-class Products:
-    """Products of the tasks' gradients, the same on every worker."""
-
-    gram: Tensor
-    """[T, T] float64: of all parameters in the Gram."""
-    body_gram: Tensor
-    """[T, T] float64: of the body's shared parameters alone."""
-    layer_grams: Tensor | None
-    """[L, T, T] float64: the same layer by layer, where the method reads them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,56 +77,6 @@ def backward_through_trunk(
     return SharedGradients(rows, stems, pooled)
 
 
-def products_of_tasks(
-    worker: Worker,
-    lookup: Lookup | None,
-    shared: SharedGradients,
-    at_shards: Sequence[ShardOutputGradients],
-) -> Products:
-    """Every product of two tasks' gradients.
-
-    Args:
-        at_shards: the tasks' gradients of the shards' outputs; empty where the tables are not in
-            the Gram.
-    """
-    layer_grams = None
-    if "layer_grams" in worker.weigher.method.needs:
-        columns = worker.shared.layer_columns.values()
-        layers = [worker.operations.gram_matrix(shared.rows[:, place]) for place in columns]
-        layer_grams = torch.stack(layers)
-        body_gram = layer_grams.sum(dim=0)
-    else:
-        body_gram = worker.operations.gram_matrix(shared.rows)
-    gram = body_gram
-    if at_shards:
-        assert worker.tables is not None
-        assert lookup is not None
-        touched = worker.tables.task_gradients(lookup, at_shards)
-        own = table_products(touched, len(at_shards), gram.device)
-        # One sum for both parts, so that every worker has the same bits: the body's part is rank
-        # 0's, the tables' part every worker's.
-        gram = all_reduce_sum(own + body_gram if worker.context.rank == 0 else own)
-    return Products(gram, body_gram, layer_grams)
-
-
-def representation_gram(worker: Worker, tasks: Sequence[TaskGradients]) -> Tensor:
-    """[T, T] float64: this worker's products of the tasks' gradients at the representation.
-
-    A part that is the pooled embeddings counts where the tables are in the Gram.
-    """
-    parts = list(zip(*(task.representation for task in tasks), strict=True))
-    num_tasks = len(tasks)
-    gram = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=worker.context.device)
-    for part, is_pooled in zip(parts, worker.ownership.pooled_parts, strict=True):
-        known = [gradient for gradient in part if gradient is not None]
-        if not known or (is_pooled and not worker.tables_in_gram):
-            continue
-        zero = torch.zeros_like(known[0])
-        stacked = torch.stack([zero if gradient is None else gradient for gradient in part])
-        gram += worker.operations.gram_matrix(stacked.flatten(start_dim=1))
-    return gram
-
-
 def combine(
     worker: Worker,
     forward: Forward,
@@ -157,11 +96,11 @@ def combine(
         coefficients = weighting.coefficients
         norm = combined_norm(products.gram, coefficients)
         if at_shards:
-            tables = mix_shards(coefficients, at_shards)
+            tables = _mix_shards(coefficients, at_shards)
         else:
             # A negative coefficient is right only for gradients that were in the Gram.
             stem = mix(weighting.weights, shared.stems)
-            tables = to_shards(worker, lookup, forward.trunk.pooled_gradient(stem))
+            (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)]) or [None]
         return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
     tables = at_shards[0] if at_shards else None
     body_norm = vector_norm(shared.rows[0])
@@ -179,16 +118,7 @@ def combine(
     return SharedUpdate(shared.rows, one, tables, norm, norm.isfinite())
 
 
-def to_shards(
-    worker: Worker, lookup: Lookup | None, pooled_gradient: Tensor
-) -> ShardOutputGradients | None:
-    """Hand a gradient [B, E] of the pooled embeddings to the workers that hold the shards."""
-    if worker.tables is None or lookup is None:
-        return None
-    return worker.tables.to_shards(lookup, pooled_gradient)
-
-
-def mix_shards(
+def _mix_shards(
     coefficients: Tensor, gradients: Sequence[ShardOutputGradients]
 ) -> ShardOutputGradients:
     """The combination of several gradients of the shards' outputs."""

@@ -18,7 +18,7 @@ from recsys_mtl.data.plan import Plan, plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.distributed.sharding import Lookup, ShardedTables
+from recsys_mtl.distributed.sharding import Lookup, ShardedTables, ShardOutputGradients
 from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import Operations, operations_of
@@ -118,6 +118,37 @@ class Worker:
             for name, gradient in task.task_specific.items():
                 views[name].copy_(gradient)
         return self.task_specific_gradient
+
+    def to_shards(
+        self, lookup: Lookup | None, pooled_gradients: Sequence[Tensor]
+    ) -> list[ShardOutputGradients]:
+        """Hand gradients [B, E] of the pooled embeddings to the workers that hold the shards.
+
+        Returns:
+            One per gradient; none without tables.
+        """
+        if self.tables is None or lookup is None:
+            return []
+        return [self.tables.to_shards(lookup, gradient) for gradient in pooled_gradients]
+
+    def update_tables(
+        self,
+        lookup: Lookup | None,
+        gradient: ShardOutputGradients | None,
+        *,
+        clip: Tensor,
+        skip: Tensor,
+    ) -> None:
+        """One step of the tables' optimizer; without tables, nothing.
+
+        Args:
+            clip: [] multiplies the gradient.
+            skip: [] bool: nothing moves.
+        """
+        if self.tables is None or lookup is None or gradient is None:
+            return
+        clips = self.config.training.gradient_clip_norm is not None
+        self.tables.update(lookup, gradient, clip=clip if clips else None, skip=skip)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of model, tables, optimizers and method, by name.

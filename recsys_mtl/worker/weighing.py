@@ -46,13 +46,12 @@ class TaskWeigher:
         layer_grams: Tensor | None = None,
     ) -> Weighed:
         """Ask the method; the arguments are those of `Evidence`, finite or not."""
-        read = [t for t in (losses, gram, layer_grams) if t is not None]
-        finite = torch.stack([t.isfinite().all() for t in [labelled, *read]]).all()
-        losses, clean_gram, layer_grams = (
-            None if t is None else torch.where(finite, t.double(), 0.0)
-            for t in (losses, gram, layer_grams)
-        )
-        evidence = Evidence(step, self._seed, labelled, losses, clean_gram, layer_grams)
+        known = {"losses": losses, "gram": gram, "layer_grams": layer_grams}
+        read = {n: t for n, t in known.items() if n in self.method.needs and t is not None}
+        assert read.keys() == self.method.needs, "the step computes what the method needs"
+        finite = torch.stack([t.isfinite().all() for t in (labelled, *read.values())]).all()
+        clean = {name: torch.where(finite, t.double(), 0.0) for name, t in read.items()}
+        evidence = Evidence(step, self._seed, labelled, **clean)
         weighting, next_state = self.method.weigh_tasks(evidence, self.state)
         if read:  # without evidence there is nothing that workers could see differently
             weighting, finite = _of_first_worker(weighting, finite)

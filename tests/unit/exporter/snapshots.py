@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.config import GradOPS
-from recsys_mtl.exporter.snapshot import RunFacts, Snapshot
+from recsys_mtl.exporter.snapshot import RunInfo, Snapshot
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.gradients.step_kinds import Decision, decide
@@ -16,7 +16,7 @@ from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_row
 # T tasks, P shared parameters
 
 TASKS = ("purchase", "cart", "wish")
-FACTS = RunFacts(
+FACTS = RunInfo(
     run="demo",
     task_names=TASKS,
     method="gradops",

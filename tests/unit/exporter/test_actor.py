@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.exporter.actor import RunExporter
-from recsys_mtl.exporter.snapshot import STATES, Attempt, CheckpointFacts
+from recsys_mtl.exporter.snapshot import STATES, Attempt, CheckpointInfo
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 from tests.unit.exporter.snapshots import FACTS, TASKS, record, snapshot
 
@@ -288,7 +288,7 @@ def test_a_successor_invents_no_report_and_no_state() -> None:
 def test_a_checkpoint_is_shown_when_there_is_one(exporter: RunExporter, scrape: Scrape) -> None:
     exporter.update(FIRST, snapshot())
     assert not any("checkpoint_" in name for name in scrape())
-    made = CheckpointFacts(committed_at=5_000.0, seconds=1.5, size_bytes=4096.0)
+    made = CheckpointInfo(committed_at=5_000.0, seconds=1.5, size_bytes=4096.0)
     exporter.update(FIRST, replace(snapshot(), checkpoint=made))
     scraped = scrape()
     assert value(scraped, "checkpoint_timestamp_seconds") == 5_000

@@ -1,0 +1,34 @@
+"""What is counted over all workers before a step: labels, rows, and wishes to stop."""
+
+# T tasks, R reasons to reject a row
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.distributed.collectives import all_reduce_sum
+
+
+class GlobalCounts(NamedTuple):
+    """Of one global batch, the same on every worker."""
+
+    labelled: Tensor
+    """[T] float32: rows with a known label of each task. A loss is the mean over them."""
+    rows: Tensor
+    """[1 + R] float32: rows, and those rejected by reason, in the order of `REJECT_REASONS`."""
+    stop_votes: Tensor
+    """[] float32: workers that were asked to end training."""
+
+
+def count_globally(batch: ClickBatch, *, stop_asked: bool) -> GlobalCounts:
+    """Sum over all workers, in one collective operation.
+
+    float32 counts are exact up to 2^24 rows of a batch.
+    """
+    labelled = batch.label_mask.sum(dim=0, dtype=batch.counts.dtype)
+    vote = batch.counts.new_full((1,), float(stop_asked))
+    counts = all_reduce_sum(torch.cat([labelled, batch.counts, vote]))
+    labels, rows, votes = torch.split(counts, [len(labelled), len(batch.counts), 1])
+    return GlobalCounts(labels, rows, votes[0])

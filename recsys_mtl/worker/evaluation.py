@@ -1,0 +1,60 @@
+"""The whole of a log, scored by the model as it is."""
+
+import torch
+
+from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.data.plan import Plan, plan_of
+from recsys_mtl.data.stream import BatchStream
+from recsys_mtl.distributed.collectives import all_reduce_sum
+from recsys_mtl.metrics.auc import AucHistogram, BinarySums, auc_from_histogram, summarise_binary
+from recsys_mtl.worker.state import Worker
+
+
+def stream_of(worker: Worker, manifest: Manifest, plan: Plan, first: int, last: int) -> BatchStream:
+    """This worker's batches of steps `first` to `last` (exclusive) of a log."""
+    return BatchStream(
+        manifest,
+        plan,
+        worker.config.data,
+        rank=worker.context.rank,
+        world_size=worker.context.world_size,
+        first_step=first,
+        last_step=last,
+    )
+
+
+def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
+    """AUC, log-loss, calibration and label counts of each task over a whole log.
+
+    Its forward is collective, too: every worker makes the same padded steps.
+    """
+    num_tasks, device = len(worker.config.task_names), worker.context.device
+    histogram, sums = AucHistogram(num_tasks, device), BinarySums(num_tasks, device)
+    plan = plan_of(
+        manifest,
+        worker.config.data,
+        global_batch_size=worker.config.training.global_batch_size,
+        seed=None,
+    )
+    with (
+        torch.no_grad(),
+        stream_of(worker, manifest, plan, 0, plan.steps_per_epoch) as batches,
+    ):
+        for batch in (b.to(device) for b in batches):
+            logits = worker.forward(worker.look_up(batch), batch.dense).logits
+            histogram.update(logits, batch.labels, batch.label_mask)
+            sums.update(logits, batch.labels, batch.label_mask)
+    auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
+    summary = summarise_binary(all_reduce_sum(sums.state()))
+    columns = {
+        "auc": auc,
+        "log_loss": summary.log_loss.tolist(),
+        "calibration": summary.calibration.tolist(),
+    } | {
+        name: [int(count) for count in getattr(summary, name).tolist()]
+        for name in ("positives", "rows", "not_finite")
+    }
+    return {
+        task: {name: values[place] for name, values in columns.items()}
+        for place, task in enumerate(worker.config.task_names)
+    }

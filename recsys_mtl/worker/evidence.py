@@ -1,0 +1,144 @@
+"""What a method is told of a step, and when: before the shared parameters' gradients or after.
+
+B rows of this worker's batch, T tasks, P shared parameters of the body, L layers of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.distributed.collectives import all_reduce_sum
+from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients, table_products
+from recsys_mtl.gradients.combination import violates_non_conflict
+from recsys_mtl.model.forward import TaskGradients
+from recsys_mtl.worker.counts import GlobalCounts
+from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.step_mode import StepMode
+from recsys_mtl.worker.weighing import Weighed
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Products of the tasks' gradients, the same on every worker."""
+
+    gram: Tensor
+    """[T, T] float64: of all parameters in the Gram."""
+    body_gram: Tensor
+    """[T, T] float64: of the body's shared parameters alone."""
+    layer_grams: Tensor | None
+    """[L, T, T] float64: the same layer by layer, where the method reads them."""
+
+
+def weigh_without_products(
+    worker: Worker,
+    mode: StepMode,
+    step: int,
+    counts: GlobalCounts,
+    losses: Tensor,
+    tasks: Sequence[TaskGradients],
+) -> Weighed | None:
+    """The weights of a step that needs no product of parameter gradients for them; else None.
+
+    Args:
+        losses: [T] this worker's share, not yet summed.
+        tasks: each task's gradients above the representation, and of it.
+    """
+    weigher, labelled = worker.weigher, counts.labelled > 0
+    match mode.weighting:
+        case "parameters":
+            return None
+        case "cache":
+            return weigher.weigh_as_before()
+        case "losses":
+            if "losses" not in weigher.method.needs:
+                return weigher.weigh(step, labelled)
+            return weigher.weigh(step, labelled, all_reduce_sum(losses.detach().clone()))
+        case "representation":
+            gram = representation_gram(worker, tasks)
+            summed = all_reduce_sum(torch.cat([losses.detach().double()[None], gram]))
+            return weigher.weigh(step, labelled, summed[0], summed[1:])
+        case _:
+            assert_never(mode.weighting)
+
+
+def weigh_by_products(
+    worker: Worker, step: int, counts: GlobalCounts, losses: Tensor, products: Products | None
+) -> Weighed:
+    """The weights of a step that has every product.
+
+    Args:
+        losses: [T] summed over the workers.
+    """
+    assert products is not None, "a step without weights has one row per task"
+    return worker.weigher.weigh(
+        step, counts.labelled > 0, losses, products.gram, products.layer_grams
+    )
+
+
+def opposes_a_task(
+    worker: Worker, mode: StepMode, weighed: Weighed, products: Products | None
+) -> Tensor | None:
+    """[] bool: coefficients not made from these products would go against a task; None unless
+    measured.
+
+    A refresh measures the cached coefficients that it is about to replace.
+    """
+    if not mode.audits or products is None:
+        return None
+    cached = worker.weigher.cached[1]
+    measured = cached if mode.weighting == "parameters" else weighed.weighting.coefficients
+    return violates_non_conflict(products.gram, measured)
+
+
+def products_of_tasks(
+    worker: Worker,
+    lookup: Lookup | None,
+    rows: Tensor,
+    at_shards: Sequence[ShardOutputGradients],
+) -> Products:
+    """Every product of two tasks' gradients.
+
+    Args:
+        rows: [T, P] of the body, summed over the workers.
+        at_shards: the tasks' gradients of the shards' outputs; empty where the tables are not in
+            the Gram.
+    """
+    layer_grams = None
+    if "layer_grams" in worker.weigher.method.needs:
+        columns = worker.shared.layer_columns.values()
+        layers = [worker.operations.gram_matrix(rows[:, place]) for place in columns]
+        layer_grams = torch.stack(layers)
+        body_gram = layer_grams.sum(dim=0)
+    else:
+        body_gram = worker.operations.gram_matrix(rows)
+    gram = body_gram
+    if at_shards:
+        assert worker.tables is not None
+        assert lookup is not None
+        touched = worker.tables.task_gradients(lookup, at_shards)
+        own = table_products(touched, len(at_shards), gram.device)
+        # One sum for both parts, so that every worker has the same bits: the body's part is rank
+        # 0's, the tables' part every worker's.
+        gram = all_reduce_sum(own + body_gram if worker.context.rank == 0 else own)
+    return Products(gram, body_gram, layer_grams)
+
+
+def representation_gram(worker: Worker, tasks: Sequence[TaskGradients]) -> Tensor:
+    """[T, T] float64: this worker's products of the tasks' gradients at the representation.
+
+    A part that is the pooled embeddings counts where the tables are in the Gram.
+    """
+    parts = list(zip(*(task.representation for task in tasks), strict=True))
+    num_tasks = len(tasks)
+    gram = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=worker.context.device)
+    for part, is_pooled in zip(parts, worker.ownership.pooled_parts, strict=True):
+        known = [gradient for gradient in part if gradient is not None]
+        if not known or (is_pooled and not worker.tables_in_gram):
+            continue
+        zero = torch.zeros_like(known[0])
+        stacked = torch.stack([zero if gradient is None else gradient for gradient in part])
+        gram += worker.operations.gram_matrix(stacked.flatten(start_dim=1))
+    return gram

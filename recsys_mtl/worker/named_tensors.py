@@ -1,0 +1,86 @@
+"""Named tensors on disk: what is there, what is wanted, and a load of what is in both.
+
+torch.distributed.checkpoint loads a part of a checkpoint without a word about the rest, so the
+report is made here, from the checkpoint's own metadata, before anything is read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+
+@dataclass(frozen=True)
+class OtherShape:
+    """A name that is in both places, with different shapes."""
+
+    name: str
+    saved: tuple[int, ...]
+    wanted: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How the names of a checkpoint and of what would load it compare."""
+
+    matched: tuple[str, ...]
+    """In both, with one shape."""
+    new: tuple[str, ...]
+    """Wanted, and not in the checkpoint."""
+    dropped: tuple[str, ...]
+    """In the checkpoint, and not wanted."""
+    other_shape: tuple[OtherShape, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is in both, with one shape."""
+        return not (self.new or self.dropped or self.other_shape)
+
+
+def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
+    """Write this worker's part; every worker calls it with the same names.
+
+    Args:
+        tensors: one flat mapping: names hold dots, and keys that nest beside them would collide.
+            Sharded tensors hold the worker's own shards, all others are the same everywhere.
+    """
+    save(dict(tensors), checkpoint_id=folder)
+
+
+def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
+    """What a load of `wanted` from a checkpoint's folder would find."""
+    found = FileSystemReader(folder).read_metadata().state_dict_metadata
+    saved = {
+        name: tuple(entry.size)
+        for name, entry in found.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    shapes = {name: tuple(tensor.size()) for name, tensor in wanted.items()}
+    both = [name for name in shapes if name in saved]
+    return LoadReport(
+        matched=tuple(name for name in both if shapes[name] == saved[name]),
+        new=tuple(name for name in shapes if name not in saved),
+        dropped=tuple(name for name in saved if name not in shapes),
+        other_shape=tuple(
+            OtherShape(name, saved[name], shapes[name])
+            for name in both
+            if shapes[name] != saved[name]
+        ),
+    )
+
+
+def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
+    """Load what is in both, in place, whatever the sharding was; every worker calls it.
+
+    Returns:
+        What was loaded, and what was not.
+    """
+    report = compare_tensors(wanted, folder)
+    if report.matched:
+        load({name: wanted[name] for name in report.matched}, checkpoint_id=folder)
+    return report
