@@ -14,9 +14,12 @@ class IdFeature(Section):
     """Discriminates the union."""
     column: str | None = None
     """Parquet column; the feature's own name when not given."""
-    rows: PositiveInt | None = None
-    """Rows of this feature's table. Integers are taken modulo this number, strings hashed to it;
-    a null has an extra row of its own."""
+    # data/ids.py chooses a row by 32 bits of a hash.
+    rows: Annotated[int, Field(ge=1, lt=2**32)] | None = None
+    """Rows of this feature's table. An integer from 0 to rows - 1 has the row of its number, so
+    compact ids never share a row. Any other integer and every string is hashed to a row, and some
+    meet there: 63 % of the ids share a row where there are as many rows as ids, 10 % where there
+    are ten times as many. A null has an extra row of its own."""
     embedding_dim: Annotated[int, Field(ge=4, multiple_of=4)] | None = None
     """Columns of this feature's table; a multiple of 4, as fbgemm's kernels load 4 floats."""
     table: str | None = None

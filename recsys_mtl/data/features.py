@@ -6,12 +6,12 @@ n rows, I id features, F dense features, T tasks, C columns read, R reasons to r
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_mtl.config import Data, DenseFeature
+from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
 from recsys_mtl.data.schema import DataError, columns_read, is_list
 
 REJECT_REASONS = ("unreadable", "label")
@@ -25,8 +25,8 @@ REJECTED = "__rejected__"
 class TableRows:
     """Where an id feature's values lie in its embedding table."""
 
-    hashed: int
-    """Rows 0 to hashed - 1 are for values."""
+    for_values: int
+    """Rows 0 to for_values - 1."""
     missing: int
     """The feature's own row for null, behind those."""
 
@@ -163,18 +163,27 @@ def _encode_ids(column: pa.Array, rows: TableRows) -> Ragged:
 def _encode_flat_ids(column: pa.Array, rows: TableRows) -> NDArray[np.int64]:
     if pa.types.is_null(column.type):
         return np.full(len(column), rows.missing, dtype=np.int64)
-    null = column.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(column.type):
+        return _encode_values(column, rows)
+    # Each distinct string is hashed once.
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    found = np.append(_encode_values(coded.dictionary, rows), rows.missing)
+    # An index for null behind the dictionary's: an index type may have none left.
+    indices = coded.indices.cast(pa.int64()).fill_null(len(coded.dictionary))
+    places: NDArray[np.int64] = indices.to_numpy()
+    return found[places]
+
+
+def _encode_values(column: pa.Array, rows: TableRows) -> NDArray[np.int64]:
+    """[n] Rows of integers or strings that are not dictionary-encoded."""
     if pa.types.is_integer(column.type):
         wide = pa.uint64() if pa.types.is_uint64(column.type) else pa.int64()
         values = column.cast(wide).fill_null(0).to_numpy(zero_copy_only=False)
-        # numpy's remainder has the divisor's sign: negative ids land in 0 .. hashed - 1 too.
-        found = (values % values.dtype.type(rows.hashed)).astype(np.int64)
+        found = rows_of_integers(values, rows.for_values)
     else:
-        coded = column.fill_null("").dictionary_encode()
-        words = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-        # SipHash with pandas' fixed key: the same number in every process and release.
-        hashes = pd.util.hash_array(words, categorize=False) % np.uint64(rows.hashed)
-        found = hashes.astype(np.int64)[coded.indices.to_numpy(zero_copy_only=False)]
+        words = column.fill_null("").to_numpy(zero_copy_only=False).astype(object)
+        found = rows_of_strings(words, rows.for_values)
+    null = column.is_null().to_numpy(zero_copy_only=False)
     return np.where(null, rows.missing, found)
 
 

@@ -13,6 +13,7 @@ import pytest
         ("the exporter", "recsys_mtl.exporter.actor", "torch"),
         ("Ray Train's controller", "recsys_mtl.driver.ray_train", "torchrec"),
         ("the driver", "recsys_mtl.driver.launch", "torchrec"),
+        ("a reader of ids", "recsys_mtl.data.ids", "torch"),
     ],
 )
 def test_a_process_starts_without_what_it_does_not_need(

@@ -118,6 +118,10 @@ REFUSALS = [
     ("data.features.x={kind: dens}", "data.features.x.kind: unknown 'dens'; allowed: id, dense"),
     ("data.features.item.embedding_dim=6", "data.features.item.embedding_dim: must be a multiple"),
     (
+        "data.features.item.rows=4294967296",
+        "data.features.item.rows: must be less than 4294967296 (found 4294967296)",
+    ),
+    (
         "data.features.item.row=6",
         "data.features.item.row: unknown key (value 6); did you mean rows",
     ),

@@ -22,6 +22,7 @@ from recsys_mtl.data.features import (
 )
 from recsys_mtl.data.schema import DataError
 from tests.unit.data.click_logs import click_data
+from tests.unit.data.plain_ids import plain_row
 
 ROWS = 100
 MISSING = ROWS
@@ -64,27 +65,67 @@ def reasons(encoded: EncodedRows) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint64()]
-)
-def test_integers_are_taken_modulo_the_rows(kind: pa.DataType) -> None:
-    assert bags(pa.array([0, 7, 99, 100, 101], kind)) == [[0], [7], [99], [0], [1]]
+INTEGER_KINDS = [
+    pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()
+]  # fmt: skip
 
 
-def test_negative_integers_have_rows_of_the_table_too() -> None:
-    lowest = -(2**63)
-    assert bags(pa.array([-1, -100, -101, lowest])) == [[99], [0], [99], [lowest % ROWS]]
+def encodings(values: list[int | str | None], kind: pa.DataType) -> list[pa.Array]:
+    """The values as a plain column and as dictionaries of several index types."""
+    indices = (pa.int8(), pa.int32(), pa.uint64())
+    return [pa.array(values, kind), *(pa.array(values, pa.dictionary(i, kind)) for i in indices)]
 
 
-def test_unsigned_integers_above_the_signed_range_keep_their_value() -> None:
-    values = [2**63 + 5, 2**64 - 1]
-    assert bags(pa.array(values, pa.uint64())) == [[v % ROWS] for v in values]
+@pytest.mark.parametrize("kind", INTEGER_KINDS, ids=str)
+def test_an_integer_has_one_row_whatever_type_holds_it(kind: pa.DataType) -> None:
+    width = kind.bit_width
+    lowest, highest = (
+        (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+        if pa.types.is_signed_integer(kind)
+        else (0, 2**width - 1)
+    )
+    values = [v for v in (0, 7, 99, 100, 101, -1, lowest, highest) if lowest <= v <= highest]
+    expected = [[plain_row(v, ROWS)] for v in values]
+    assert expected[:3] == [[0], [7], [99]]
+    for column in encodings(values, kind):
+        assert bags(column) == expected, column.type
 
 
-@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.none()))
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 105) | st.none()))
 def test_each_integer_is_looked_up_by_itself(values: list[int | None]) -> None:
-    expected = [[MISSING if v is None else v % ROWS] for v in values]
+    expected = [[MISSING if v is None else plain_row(v, ROWS)] for v in values]
     assert bags(pa.array(values, pa.int64())) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([5, None, -1, 5, 2**40], pa.int64()),
+        ([5, None, 2**64 - 1, 5], pa.uint64()),
+        (["a", None, "", "a"], pa.string()),
+        (["a", None, "", "a"], pa.large_string()),
+        ([None, None], pa.int32()),
+        ([], pa.string()),
+    ],
+)
+def test_dictionaries_and_lists_of_them_hold_the_ids_of_plain_columns(
+    values: list[int | str | None], kind: pa.DataType
+) -> None:
+    rows = [MISSING if v is None else plain_row(v, ROWS) for v in values]
+    for column in encodings(values, kind):
+        assert bags(column) == [[row] for row in rows]
+        assert bags(column[1:]) == [[row] for row in rows[1:]]
+        lists = pa.LargeListArray.from_arrays([0, len(values), len(values)], column)
+        assert bags(lists) == [rows, []]
+
+
+def test_a_dictionary_may_be_full_and_may_hold_null() -> None:
+    values = list(range(50, 50 + 128))  # all that an int8 index can tell apart
+    indices = pa.array([0, 127, None], pa.int8())
+    full = pa.DictionaryArray.from_arrays(indices, pa.array(values))
+    assert bags(full) == [[50], [plain_row(177, ROWS)], [MISSING]]
+    with_null = pa.DictionaryArray.from_arrays([0, 1], pa.array([None, 7]))
+    assert bags(with_null) == [[MISSING], [7]]
 
 
 def test_a_null_id_has_a_row_of_its_own() -> None:
@@ -120,13 +161,6 @@ def test_a_string_has_one_row_whatever_stands_beside_it(words: list[str]) -> Non
     assert all(0 <= row < ROWS for (row,) in together)
 
 
-def test_the_hash_of_a_string_never_changes() -> None:
-    """Trained tables rely on it: should this fail, a library has changed its hash."""
-    data = click_data(features={"x": id_feature(rows=2**40)})
-    found = encode_columns(data, x=pa.array(["amsterdam", "", "naïve"])).ids[0].values
-    assert found.tolist() == [209728002562, 293503121990, 20448321737]
-
-
 def test_features_of_one_table_share_values_but_not_the_missing_row() -> None:
     data = click_data(
         features={
@@ -139,15 +173,15 @@ def test_features_of_one_table_share_values_but_not_the_missing_row() -> None:
     assert table_sizes(data) == {"item": ROWS + 3, "other": 6}
     places = table_rows(data)
     shared = [places[name] for name in ("last", "item", "next")]
-    assert {place.hashed for place in shared} == {ROWS}
+    assert {place.for_values for place in shared} == {ROWS}
     assert sorted(place.missing for place in shared) == [ROWS, ROWS + 1, ROWS + 2]
-    assert places["other"] == TableRows(hashed=5, missing=5)
+    assert places["other"] == TableRows(for_values=5, missing=5)
     column = pa.array([42, None])
     encoded = encode_columns(data, last=column, item=column, other=column, next=column)
     assert [ids.values.tolist() for ids in encoded.ids] == [
         [42, places["last"].missing],
         [42, places["item"].missing],
-        [2, 5],
+        [plain_row(42, 5), 5],
         [42, places["next"].missing],
     ]
 
