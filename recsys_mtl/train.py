@@ -6,7 +6,6 @@ the body, H parameters of the tasks' own; O rows of gradients, one per task or o
 
 import time
 
-import torch
 from torch import Tensor
 
 from recsys_mtl.data.batch import ClickBatch
@@ -17,13 +16,13 @@ from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.worker.checkpoint import earlier_plan, restore_run, save_run
 from recsys_mtl.worker.counts import GlobalCounts, count_globally
+from recsys_mtl.worker.evaluation import evaluate, stream_of
 from recsys_mtl.worker.evidence import (
     opposes_a_task,
     products_of_tasks,
     weigh_by_products,
     weigh_without_products,
 )
-from recsys_mtl.worker.evaluation import evaluate, stream_of
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.optimizers import warm_up_factor
@@ -121,7 +120,9 @@ def train_step(
     clock.lap("communication")
 
     # The rows' products, what each task counts by them, and the one gradient that comes of it.
-    products = products_of_tasks(worker, lookup, shared.rows, at_shards) if mode.row_per_task else None
+    products = (
+        products_of_tasks(worker, lookup, shared.rows, at_shards) if mode.row_per_task else None
+    )
     if weighed is None:
         weighed = weigh_by_products(worker, step, counts, losses, products)
     update = combine(worker, forward, lookup, shared, at_shards, weighed.weighting, products)
@@ -150,7 +151,9 @@ def train_step(
         applied=applied_cosines(worker, update, products, before),
         rows=counts.rows,
         seconds=clock.seconds,
-        bytes_sent=bytes_sent(worker, lookup, sums, len(at_shards) or int(update.tables is not None)),
+        bytes_sent=bytes_sent(
+            worker, lookup, sums, len(at_shards) or int(update.tables is not None)
+        ),
     )
     return record, forward.logits.detach()
 

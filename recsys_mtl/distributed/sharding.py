@@ -28,7 +28,7 @@ from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.planning import PlanRecord, fits, make_plan, plan_from, record_of
 from recsys_mtl.distributed.traffic import TableTraffic
 from recsys_mtl.gradients.table_products import TableGradients
-from recsys_mtl.model.embeddings import initial_rows, table_descriptions
+from recsys_mtl.model.embeddings import initial_rows, table_descriptions, table_name
 
 _OPTIMIZERS = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,

@@ -60,7 +60,7 @@ class Endpoint:
         self._actor = (
             ray.remote(RunExporter)
             .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
-            .remote(facts)
+            .remote(info)
         )
         self._serve(_START_SECONDS)
         self.status()

@@ -67,7 +67,6 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
                 eval=evaluation,
                 run_url=folder.url,
                 last_step=last_step,
-                exporter=endpoint.actor,
             )
             return _run_to_the_end(job, folder, endpoint, sigterm, started)
         finally:
@@ -137,7 +136,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
             showing_progress(endpoint.status, tasks),
             sigterm.stopping(endpoint.ask_to_stop, lambda: endpoint.has_begun),
         ):
-            metrics = fit(job)
+            metrics = fit(job, endpoint.actor)
     except UserError:
         raise
     except (Exception, KeyboardInterrupt):

@@ -27,8 +27,11 @@ class TrainingError(Exception):
     """Training ended with an error that is not the user's."""
 
 
-def fit(job: TrainJob) -> dict[str, Any]:
+def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
     """Train to the end, or to where the workers were asked to stop; metrics of the last report.
+
+    Args:
+        exporter: handle of the run's exporter.
 
     Raises:
         UserError: a worker says what the user can mend.
@@ -38,7 +41,7 @@ def fit(job: TrainJob) -> dict[str, Any]:
     storage_path, _, name = job.run_url.rpartition("/")
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config=job,
+        train_loop_config={"job": job, "exporter": exporter},
         torch_config=TorchConfig(
             backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
         ),
@@ -76,11 +79,13 @@ def fit(job: TrainJob) -> dict[str, Any]:
     return dict(result.metrics)
 
 
-def _train_worker(job: TrainJob) -> None:
+def _train_worker(given: dict[str, Any]) -> None:
     # Only workers need what this imports: TorchRec alone takes seconds.
-    from recsys_mtl.train import train_worker
+    from recsys_mtl.driver.ray_host import RayHost
+    from recsys_mtl.train import train_run
 
-    train_worker(job)
+    job: TrainJob = given["job"]
+    train_run(RayHost(job, given["exporter"]), job)
 
 
 class _StopAtUserErrors(UserCallback):  # type: ignore[misc]

@@ -69,9 +69,7 @@ def step_columns(task_names: Sequence[str], diagnostics: Iterable[Diagnostic]) -
         norm,
         *_of_tasks("loss", "Mean loss over the global batch (nats per row).", task_names),
         *_of_tasks("weight", "Weight w_i of the task's gradient.", task_names),
-        *_of_tasks(
-            "coefficient", "What multiplies the task's gradient in the update.", task_names
-        ),
+        *_of_tasks("coefficient", "What multiplies the task's gradient in the update.", task_names),
         *_of_tasks(
             "gradient_norm",
             "Norm of the task's gradient of the shared parameters.",
@@ -107,7 +105,7 @@ def trace_columns(task_names: Sequence[str], diagnostics: Iterable[Diagnostic]) 
         *step_columns(task_names, diagnostics),
         Column("rejected_rows", "count", "Rows left out as unusable."),
         *_of_tasks("auc_window", "Training AUC over a window of steps.", task_names, seldom=True),
-        *(Column(f"seconds_{p}", "number", f"Seconds of the phase {p}, on rank 0.") for p in PHASES),
+        *(Column(f"seconds_{p}", "number", f"Seconds of phase {p}, on rank 0.") for p in PHASES),
     ]
 
 

@@ -178,4 +178,3 @@ def _read_part(filesystem: Any, part: _Part, columns: list[str] | None, end: flo
             f"{part.path} is not a readable part of a trace: {error}; move it away to read the rest"
         ) from error
     return table.filter(pc.less(table["step"], end))
-

@@ -98,6 +98,8 @@ def run_forward(
     lower = precision != torch.float32
     with torch.autocast(dense.device.type, dtype=precision) if lower else nullcontext():
         trunk = body.trunk(BodyInputs(leaf, dense), masks)
-        cut = tuple(part.detach().requires_grad_(part.requires_grad) for part in trunk.representation)
+        cut = tuple(
+            part.detach().requires_grad_(part.requires_grad) for part in trunk.representation
+        )
         logits = [body.logits(cut, task, masks) for task in range(num_tasks)]
     return Forward(body, ownership, trunk, cut, torch.stack(logits, dim=1).float())

@@ -124,7 +124,9 @@ def earlier_plan(source: CheckpointSource | None, config: RunConfig) -> PlanReco
     old = metadata.config
     same_workers = old.cluster.num_workers == config.cluster.num_workers
     same_wishes = old.sharding == config.sharding
-    return metadata.sharding_plan if same_workers and same_wishes and metadata.sharding_plan else None
+    return (
+        metadata.sharding_plan if same_workers and same_wishes and metadata.sharding_plan else None
+    )
 
 
 def read_metadata(source: CheckpointSource) -> CheckpointMetadata:

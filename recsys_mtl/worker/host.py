@@ -59,9 +59,7 @@ class RunHost(Protocol):
     def last_checkpoint(self) -> CheckpointSource | None:
         """The newest committed checkpoint of the run; None before the first."""
 
-    def commit(
-        self, write: Callable[[Path], None], metrics: Mapping[str, Any]
-    ) -> PendingCommit:
+    def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> PendingCommit:
         """Have every worker's part written and committed as one checkpoint; all call it together.
 
         Args:

@@ -42,7 +42,7 @@ class ReporterSummary:
 
     totals: Mapping[str, Any]
     """`Totals.to_json()`."""
-    evaluation: Mapping[str, Mapping[str, float]]
+    evaluation: Mapping[str, dict[str, float]]
     """The newest, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""

@@ -95,12 +95,11 @@ def combine(
     if products is not None:
         coefficients = weighting.coefficients
         norm = combined_norm(products.gram, coefficients)
-        if at_shards:
-            tables = _mix_shards(coefficients, at_shards)
-        else:
+        tables = _mix_shards(coefficients, at_shards) if at_shards else None
+        if tables is None and lookup is not None:
             # A negative coefficient is right only for gradients that were in the Gram.
             stem = mix(weighting.weights, shared.stems)
-            (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)]) or [None]
+            (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
         return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
     tables = at_shards[0] if at_shards else None
     body_norm = vector_norm(shared.rows[0])

@@ -210,7 +210,7 @@ def build(
     shared = FlatMemory(made.shared_parameters(), made.shared_layers(), context.device)
     task_specific = FlatMemory(
         {name: parameter for parameters in own for name, parameter in parameters.items()},
-        dict(zip(config.task_names, own, strict=True)),
+        {task: tuple(names) for task, names in zip(config.task_names, own, strict=True)},
         context.device,
     )
     for vector in (shared.vector, task_specific.vector):

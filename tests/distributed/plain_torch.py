@@ -7,6 +7,7 @@ nothing of sharding, flat buffers, the Gram matrix or fused optimizers.
 from typing import Any
 
 import torch
+from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding_bag
 
@@ -19,7 +20,6 @@ from recsys_mtl.data.plan import plan_of
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.gradients.reference import gradops_reference
 from recsys_mtl.model.embeddings import initial_rows, pooled_width
-from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 
 
 def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from recsys_mtl.worker.shared_update import Backward, shared_update
 from torch import Tensor
 
 from recsys_mtl.config import UserError
@@ -20,7 +21,6 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
-from recsys_mtl.worker.shared_update import Backward, shared_update
 from recsys_mtl.worker.state import Worker, build
 
 # T tasks, B rows: three that look up one table row each, and one with an empty bag

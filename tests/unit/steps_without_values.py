@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from recsys_mtl.model.shared_bottom import build_dense_model
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -34,7 +35,6 @@ from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.model.flat_memory import FlatParameters
-from recsys_mtl.model.shared_bottom import build_dense_model
 from recsys_mtl.train import train_step
 from recsys_mtl.worker import shared_update as shared_update_module
 from recsys_mtl.worker.optimizers import DenseOptimizer

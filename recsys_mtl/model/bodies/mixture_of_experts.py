@@ -70,12 +70,12 @@ class MixtureOfExperts(MultiTaskBody):
         # The first layer reads one input for all experts: one product instead of N.
         weight, bias = self.weights[0], self.biases[0]
         hidden = nn.functional.linear(joined, weight.flatten(0, 1), bias.flatten())
-        hidden = drop_out(torch.relu(hidden), masks, layer_name(0)).unflatten(1, bias.shape)
+        hidden = drop_out(torch.relu(hidden), masks, layer_name(0)).view(-1, *bias.shape)
         for depth in range(1, len(self.weights)):
             weight, bias = self.weights[depth], self.biases[depth]
             products = torch.bmm(hidden.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
             hidden = torch.relu(products + bias).flatten(1)
-            hidden = drop_out(hidden, masks, layer_name(depth)).unflatten(1, bias.shape)
+            hidden = drop_out(hidden, masks, layer_name(depth)).view(-1, *bias.shape)
         return hidden, *inputs
 
     def logits(self, representation: tuple[Tensor, ...], task: int, masks: DropoutMasks) -> Tensor:

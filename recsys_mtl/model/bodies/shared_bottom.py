@@ -181,7 +181,7 @@ class FirstLayerTrunk:
         return first
 
     def pooled_gradient(self, stem_gradient: Tensor) -> Tensor:
-        """Multiply by the first layer's weight: [B, U] to the gradient of the embeddings, [B, E]."""
+        """Multiply by the first layer's weight: [B, U] to the embeddings' gradient, [B, E]."""
         weight = self._parameters[0][1].detach()[:, : self._pooled_columns]
         return (stem_gradient @ weight.to(stem_gradient.dtype)).to(self._inputs.dtype)
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
+from recsys_mtl.gradients.step_kinds import Decision, decide
 from torch import Tensor
 
 from recsys_mtl.config import GradOPS
 from recsys_mtl.exporter.snapshot import RunInfo, Snapshot
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.gradients.step_kinds import Decision, decide
 from recsys_mtl.metrics.phases import PHASES
 from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
 

@@ -4,10 +4,6 @@ import math
 
 import pytest
 import torch
-
-from recsys_mtl.config import GradOPS, Uniform
-from recsys_mtl.gradients import gradops_coefficients, gram_matrix
-from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.gradients.step_kinds import (
     audits,
     covers_tables,
@@ -16,6 +12,10 @@ from recsys_mtl.gradients.step_kinds import (
     step_kind,
     without_products,
 )
+
+from recsys_mtl.config import GradOPS, Uniform
+from recsys_mtl.gradients import gradops_coefficients, gram_matrix
+from recsys_mtl.gradients.operations import operations_of
 
 TORCH = operations_of("torch")
 UNIFORM = Uniform(kind="uniform")
