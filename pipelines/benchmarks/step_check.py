@@ -97,7 +97,7 @@ def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor])
     """By autograd of the model as modules, without a cut, a shard or a flat buffer."""
     assert batch.ids is not None
     dense = [table.clone().requires_grad_() for table in tables]
-    ids = batch.ids.values().view(FEATURES, -1)
+    ids = batch.ids.values.view(FEATURES, -1)
     inputs = torch.cat([embedding(i, table) for i, table in zip(ids, dense, strict=True)], dim=1)
     bottom = list(worker.bottom.parameters())
     representation = worker.bottom(inputs)

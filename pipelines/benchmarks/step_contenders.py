@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import yaml
-from torchrec import KeyedJaggedTensor
 
 from pipelines.benchmarks.torchjd_step import torchjd_step
 from recsys_mtl.config import RunConfig
-from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.batch import ClickBatch, IdBags
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
@@ -96,11 +95,11 @@ def random_batch(batch_size: int) -> ClickBatch:
     labels[:, 1] = torch.where(torch.rand(batch_size) < 0.4, 1 - labels[:, 0], labels[:, 1])
     return ClickBatch(
         step=1,
-        ids=KeyedJaggedTensor(
-            keys=[f"feature_{place}" for place in range(FEATURES)],
+        ids=IdBags(
+            names=tuple(f"feature_{place}" for place in range(FEATURES)),
             values=values,
             lengths=torch.ones(FEATURES * batch_size, dtype=torch.long),
-            length_per_key=[batch_size] * FEATURES,
+            ids_per_feature=(batch_size,) * FEATURES,
         ),
         dense=torch.zeros(batch_size, 0),
         labels=labels,

@@ -1,7 +1,7 @@
 """Rows of a worker's lanes to one batch of tensors.
 
-B rows of the worker's batch, I id features, F dense features, T tasks, C columns read, R reasons to
-reject a row.
+B rows of the worker's batch, I id features, N ids of all features, F dense features, T tasks, C
+columns read, R reasons to reject a row.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchrec import KeyedJaggedTensor
 
 from recsys_mtl.config import Data
 from recsys_mtl.data.features import REJECT_REASONS, EncodedRows, Ragged
 from recsys_mtl.data.schema import columns_read
+
+
+@dataclass(frozen=True, eq=False)
+class IdBags:
+    """The table rows a batch looks up: for each feature one bag per row, feature by feature."""
+
+    names: tuple[str, ...]
+    """[I] The features, in the order of the configuration."""
+    values: Tensor
+    """[N] int64"""
+    lengths: Tensor
+    """[I * B] int64: ids per bag, 0 for an empty list and for padding."""
+    ids_per_feature: tuple[int, ...]
+    """[I] On the host, where nobody has to wait for the device to know them."""
+
+    def bags_of(self, name: str) -> tuple[Tensor, Tensor]:
+        """The ids of one feature, and how many there are in each of its B bags; both are views."""
+        place = self.names.index(name)
+        first = sum(self.ids_per_feature[:place])
+        values = self.values[first : first + self.ids_per_feature[place]]
+        return values, self.lengths.view(len(self.names), -1)[place]
+
+    def to(self, device: torch.device) -> "IdBags":
+        """The ids on `device`, a GPU; the copy does not wait."""
+        return replace(
+            self, values=_to_device(self.values, device), lengths=_to_device(self.lengths, device)
+        )
 
 
 @dataclass(frozen=True)
@@ -28,8 +54,8 @@ class ClickBatch:
 
     step: int
     """The step it is trained at, from 0."""
-    ids: KeyedJaggedTensor | None
-    """I keys, B bags each; None for a model without id features."""
+    ids: IdBags | None
+    """None for a model without id features."""
     dense: Tensor
     """[B, F] float32"""
     labels: Tensor
@@ -48,13 +74,13 @@ class ClickBatch:
         """The batch with its tensors on `device`."""
         if device.type == "cpu":
             return self
-        ids = self.ids.pin_memory().to(device, non_blocking=True) if self.ids is not None else None
-        dense, labels, label_mask, counts = (
-            tensor.pin_memory().to(device, non_blocking=True)
-            for tensor in (self.dense, self.labels, self.label_mask, self.counts)
-        )
         return replace(
-            self, ids=ids, dense=dense, labels=labels, label_mask=label_mask, counts=counts
+            self,
+            ids=self.ids.to(device) if self.ids is not None else None,
+            dense=_to_device(self.dense, device),
+            labels=_to_device(self.labels, device),
+            label_mask=_to_device(self.label_mask, device),
+            counts=_to_device(self.counts, device),
         )
 
 
@@ -83,7 +109,7 @@ def assemble(
     no_nulls = np.zeros(len(columns_read(data)), dtype=np.int64)
     return ClickBatch(
         step=step,
-        ids=_jagged(names, lanes, padding) if names else None,
+        ids=_id_bags(names, lanes, padding) if names else None,
         dense=stack("dense", len(data.dense_features()), np.float32),
         labels=stack("labels", len(data.labels), np.float32),
         label_mask=stack("label_mask", len(data.labels), np.bool_),
@@ -93,11 +119,16 @@ def assemble(
     )
 
 
-def _jagged(
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy that does not wait: memory that cannot be paged out is copied while others compute."""
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _id_bags(
     names: list[str], lanes: Sequence[Sequence[EncodedRows]], padding: list[int]
-) -> KeyedJaggedTensor:
-    """All features' bags, feature by feature, as TorchRec's input."""
-    values, lengths, length_per_key = [np.zeros(0, dtype=np.int64)], [], []
+) -> IdBags:
+    """All features' bags, feature by feature."""
+    values, lengths, ids_per_feature = [np.zeros(0, dtype=np.int64)], [], []
     for feature in range(len(names)):
         num_ids = 0
         for lane, missing in zip(lanes, padding, strict=True):
@@ -105,10 +136,10 @@ def _jagged(
             values += [b.values for b in bags]
             lengths += [b.lengths for b in bags] + [np.zeros(missing, dtype=np.int64)]
             num_ids += sum(len(b.values) for b in bags)
-        length_per_key.append(num_ids)
-    return KeyedJaggedTensor(
-        keys=names,
+        ids_per_feature.append(num_ids)
+    return IdBags(
+        names=tuple(names),
         values=torch.from_numpy(np.concatenate(values)),
         lengths=torch.from_numpy(np.concatenate(lengths)),
-        length_per_key=length_per_key,  # else TorchRec asks the device for it
+        ids_per_feature=tuple(ids_per_feature),
     )

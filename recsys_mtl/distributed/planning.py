@@ -29,7 +29,7 @@ from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSha
 from recsys_mtl.config import Data, TableSharding, UserError, refuse_on_cpu
 from recsys_mtl.data.features import table_sizes
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.model.embeddings import table_name
+from recsys_mtl.distributed.torchrec_inputs import table_name
 
 _TOO_LARGE = (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.STRICT_CONSTRAINTS)
 """All tables for all workers, or a table for a worker."""

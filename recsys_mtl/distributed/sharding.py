@@ -21,14 +21,16 @@ from torchrec.distributed.comm_ops import set_gradient_division
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from recsys_mtl.config import Data, Tables, TableSharding
+from recsys_mtl.data.batch import IdBags
 from recsys_mtl.data.features import table_sizes
 from recsys_mtl.distributed.collectives import made_by_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.planning import PlanRecord, fits, make_plan, plan_from, record_of
+from recsys_mtl.distributed.torchrec_inputs import keyed_jagged, table_descriptions, table_name
 from recsys_mtl.distributed.traffic import TableTraffic
 from recsys_mtl.gradients.table_products import TableGradients
-from recsys_mtl.model.embeddings import initial_rows, table_descriptions, table_name
+from recsys_mtl.model.embeddings import initial_rows
 
 _OPTIMIZERS = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
@@ -113,7 +115,7 @@ class ShardedTables:
         self._traffic = TableTraffic(data, self.plan, context)
         self._write_initial_rows(seed)
 
-    def look_up(self, ids: KeyedJaggedTensor, learning_rate_factor: float) -> Lookup:
+    def look_up(self, ids: IdBags, learning_rate_factor: float) -> Lookup:
         """Pooled embeddings, features side by side in the configuration's order.
 
         TorchRec's own order follows the plan, which changes with the number of workers.
@@ -126,7 +128,7 @@ class ShardedTables:
         self._set_learning_rate(learning_rate_factor)
         module = self._sharded.module
         context = module.create_context()
-        owner_ids = module.input_dist(context, ids).wait().wait()
+        owner_ids = module.input_dist(context, keyed_jagged(ids)).wait().wait()
         outputs = module.compute(context, owner_ids)
         leaves = [output.detach().requires_grad_() for output in outputs]
         pooled = module.output_dist(context, leaves).wait()
@@ -138,7 +140,7 @@ class ShardedTables:
             bytes_sent=self._traffic.of_lookup(ids, outputs),
         )
 
-    def _in_order(self, pooled: KeyedTensor, ids: KeyedJaggedTensor) -> Tensor:
+    def _in_order(self, pooled: KeyedTensor, ids: IdBags) -> Tensor:
         """[B, E] features in the configuration's order, means taken."""
         # One split: its backward is one concatenation, where 46 slices would fill and add a
         # gradient of the whole width each, 80 ms a task at 2,048 rows.
@@ -148,7 +150,7 @@ class ShardedTables:
         for feature, mean in self._features:
             column = by_feature[feature]
             if mean:
-                column = column / ids[feature].lengths().clamp(min=1).unsqueeze(1)
+                column = column / ids.bags_of(feature)[1].clamp(min=1).unsqueeze(1)
             columns.append(column)
         return torch.cat(columns, dim=1)
 

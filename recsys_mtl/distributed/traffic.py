@@ -6,12 +6,12 @@ B batch rows of this worker, W workers.
 from collections.abc import Sequence
 
 from torch import Tensor
-from torchrec import KeyedJaggedTensor
 
 from recsys_mtl.config import Data
+from recsys_mtl.data.batch import IdBags
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.model.embeddings import table_name
+from recsys_mtl.distributed.torchrec_inputs import table_name
 
 _FLOAT_BYTES = 4
 
@@ -28,7 +28,7 @@ class TableTraffic:
             self._remote[name] = [s for s in shards if s["rank"] != context.rank]
             self._by_rows[name] = shards[0]["kind"] == "row_wise"
 
-    def of_lookup(self, ids: KeyedJaggedTensor, outputs: Sequence[Tensor]) -> dict[str, int]:
+    def of_lookup(self, ids: IdBags, outputs: Sequence[Tensor]) -> dict[str, int]:
         """Bytes of one batch's ids and embeddings, by kind.
 
         Every shard on another worker is sent a length a row, and the feature's ids; row-wise
@@ -38,12 +38,12 @@ class TableTraffic:
             ids: this worker's rows.
             outputs: [W B, columns] each, what this worker's shards hold for all workers.
         """
-        inputs = 0
-        for name, num_ids in zip(ids.keys(), ids.length_per_key(), strict=True):
+        inputs, batch_rows = 0, len(ids.lengths) // len(ids.names)
+        for name, num_ids in zip(ids.names, ids.ids_per_feature, strict=True):
             remote = len(self._remote[name])
             copies = remote / self._context.world_size if self._by_rows[name] else remote
-            inputs += round(copies * num_ids) * ids.values().element_size()
-            inputs += remote * ids.stride() * ids.lengths().element_size()
+            inputs += round(copies * num_ids) * ids.values.element_size()
+            inputs += remote * batch_rows * ids.lengths.element_size()
         world_size = self._context.world_size
         embeddings = sum(o.nbytes for o in outputs) * (world_size - 1) // world_size
         return {"table_inputs": inputs, "table_outputs": embeddings}

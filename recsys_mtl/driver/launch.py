@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from recsys_mtl.config import GradOPS, RunConfig, UserError, refuse_changes
+from recsys_mtl.config import RunConfig, UserError, refuse_changes
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import plan_of
 from recsys_mtl.driver.cluster import device_of, start_ray
@@ -20,7 +20,10 @@ from recsys_mtl.driver.ray_train import fit
 from recsys_mtl.driver.run_folder import RunFolder, result_of
 from recsys_mtl.driver.storage import storage_url
 from recsys_mtl.exporter.snapshot import RunInfo
+from recsys_mtl.gradients.operations import operations_of
+from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.worker.job import TrainJob
+from recsys_mtl.worker.methods import method_of
 
 _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 
@@ -59,7 +62,6 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
             if fresh:
                 folder.delete()
             folder.begin(config, train.digest)
-            endpoint.start(_facts(config, device, started))
             job = TrainJob(
                 config=config,
                 device=device,
@@ -68,6 +70,7 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
                 run_url=folder.url,
                 last_step=last_step,
             )
+            endpoint.start(_run_info(job, started))
             return _run_to_the_end(job, folder, endpoint, sigterm, started)
         finally:
             endpoint.close()
@@ -108,15 +111,18 @@ def _run_to_the_end(
     return result
 
 
-def _facts(config: RunConfig, device: str, started: float) -> RunInfo:
-    method = config.method
+def _run_info(job: TrainJob, started: float) -> RunInfo:
+    config = job.config
+    # The driver's own: what a method reports does not depend on the backend.
+    method = job.method or method_of(config.method, operations_of("torch"))
     return RunInfo(
         run=config.run.name,
         task_names=config.task_names,
-        method=method.kind,
-        scope=method.scope if isinstance(method, GradOPS) else "",
-        alpha=method.alpha if isinstance(method, GradOPS) else math.nan,
-        device=device,
+        method=method.name,
+        scope=config.gradients.scope if method.compares_gradients else "",
+        alpha=float(config.method.model_dump().get("alpha", math.nan)),
+        columns=tuple(trace_columns(config.task_names, method.diagnostics)),
+        device=job.device,
         workers=config.cluster.num_workers,
         version=version("recsys-mtl"),
         started_at=started,

@@ -115,18 +115,13 @@ def initial_tables(config: RunConfig) -> dict[str, Tensor]:
 def pooled(config: RunConfig, batch: ClickBatch, tables: dict[str, Tensor]) -> Tensor:
     """[B, E] Pooled embeddings of every feature, in the configuration's order."""
     assert batch.ids is not None
-    return torch.cat(
-        [
-            embedding_bag(
-                batch.ids[name].values(),
-                tables[feature.table or name],
-                torch.cumsum(batch.ids[name].lengths(), 0) - batch.ids[name].lengths(),
-                mode=feature.pooling,
-            )
-            for name, feature in config.data.id_features()
-        ],
-        dim=1,
-    )
+    columns = []
+    for name, feature in config.data.id_features():
+        values, lengths = batch.ids.bags_of(name)
+        starts = torch.cumsum(lengths, 0) - lengths
+        table = tables[feature.table or name]
+        columns.append(embedding_bag(values, table, starts, mode=feature.pooling))
+    return torch.cat(columns, dim=1)
 
 
 def mean_losses(logits: Tensor, batch: ClickBatch) -> Tensor:

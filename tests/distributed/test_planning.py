@@ -15,7 +15,7 @@ from recsys_mtl.distributed import planning
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan, record_of
 from recsys_mtl.distributed.sharding import ShardedTables
-from recsys_mtl.model.embeddings import table_descriptions
+from recsys_mtl.distributed.torchrec_inputs import table_descriptions
 
 DATA = Data.model_validate(
     {

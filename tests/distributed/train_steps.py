@@ -24,6 +24,7 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.counts import count_globally
 from recsys_mtl.worker.state import Worker, build
 
 
@@ -52,7 +53,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     """What one variant comes to."""
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
-    losses, weights, coefficients, conflicts, opposed = [], [], [], [], []
+    losses, weights, coefficients, grams, opposed = [], [], [], [], []
     stream = BatchStream(
         manifest,
         worker.plan,
@@ -64,11 +65,12 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     )
     with stream as batches:
         for batch in batches:
-            record, _ = train_step(worker, batch, PhaseClock())
+            counts = count_globally(batch, stop_asked=False)
+            record, _ = train_step(worker, batch, counts, PhaseClock())
             losses.append(record.losses)
-            weights.append(record.decision.weights)
-            coefficients.append(record.decision.coefficients)
-            conflicts.append(record.decision.conflict)
+            weights.append(record.weighting.weights)
+            coefficients.append(record.weighting.coefficients)
+            grams.append(torch.full((3, 3), torch.nan) if record.gram is None else record.gram)
             opposed.append(record.opposes)
     return {
         "losses": torch.stack(losses),
@@ -76,9 +78,12 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
         "coefficients": torch.stack(coefficients),
         "opposed": opposed,
         "plan": worker.tables.plan if worker.tables is not None else {},
-        "conflicts": torch.stack(conflicts),
-        "shared": worker.shared.vector,
-        "private": worker.private.vector,
+        "grams": torch.stack(grams),
+        "parameters": {
+            name: tensor.clone()
+            for memory in (worker.shared, worker.task_specific)
+            for name, tensor in memory.views(memory.vector).items()
+        },
         "tables": whole_tables(worker),
     }
 
@@ -88,7 +93,8 @@ def whole_tables(worker: Worker) -> dict[str, torch.Tensor]:
     assert worker.tables is not None
     mine: list[Any] = [
         (name, shard.metadata.shard_offsets, shard.tensor.detach().clone(), tensor.size())
-        for name, tensor in worker.tables.state()["rows"].items()
+        for name, tensor in worker.tables.state_dict().items()
+        if name.startswith("tables.")
         for shard in tensor.local_shards()
     ]
     gathered: list[Any] = [None] * dist.get_world_size()

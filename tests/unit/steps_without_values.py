@@ -23,15 +23,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from torchrec import KeyedJaggedTensor
 
 from recsys_mtl.config import RunConfig
-from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.batch import ClickBatch, IdBags
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
 from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
+from recsys_mtl.distributed.torchrec_inputs import keyed_jagged
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.model.flat_memory import FlatParameters
@@ -122,10 +122,10 @@ class FakeTables(ShardedTables):
         self._owned = [OwnedShards([OwnedFeature(0, 8), OwnedFeature(10, 4)], device)]
         self._device = device
 
-    def look_up(self, ids: KeyedJaggedTensor, learning_rate_factor: float) -> Lookup:
+    def look_up(self, ids: IdBags, learning_rate_factor: float) -> Lookup:
         output = self._weight[:BATCH] * 1.0
         leaf = output.detach().requires_grad_()
-        return Lookup(leaf * 1.0, [output], [leaf], [ids], {"table_gradients": 0})
+        return Lookup(leaf * 1.0, [output], [leaf], [keyed_jagged(ids)], {"table_gradients": 0})
 
     def to_owners(self, lookup: Lookup, gradient: Tensor) -> OwnerGradient:
         return list(torch.autograd.grad(lookup.pooled, lookup.leaves, gradient, retain_graph=True))
@@ -166,11 +166,11 @@ def batch_on(device: torch.device, step: int) -> ClickBatch:
     lengths = torch.ones(2 * BATCH, dtype=torch.long, device=device)
     return ClickBatch(
         step=step,
-        ids=KeyedJaggedTensor(
-            keys=["user", "items"],
+        ids=IdBags(
+            names=("user", "items"),
             values=torch.empty(2 * BATCH, dtype=torch.long, device=device),
             lengths=lengths,
-            length_per_key=[BATCH, BATCH],
+            ids_per_feature=(BATCH, BATCH),
         ),
         dense=torch.empty(BATCH, 0, device=device),
         labels=torch.empty(BATCH, TASKS, device=device),

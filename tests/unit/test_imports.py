@@ -14,6 +14,7 @@ import pytest
         ("Ray Train's controller", "recsys_mtl.driver.ray_train", "torchrec"),
         ("the driver", "recsys_mtl.driver.launch", "torchrec"),
         ("a reader of ids", "recsys_mtl.data.ids", "torch"),
+        ("a reader of batches", "recsys_mtl.data.stream", "torchrec"),
     ],
 )
 def test_a_process_starts_without_what_it_does_not_need(

@@ -118,16 +118,16 @@ class Log:
 
 def row_numbers(batches: list[ClickBatch]) -> list[int]:
     """Numbers of the rows that are no padding, with the first feature's missing row among them."""
-    return [row for batch in batches if batch.ids for row in batch.ids["row"].values().tolist()]
+    return [row for b in batches if b.ids is not None for row in b.ids.bags_of("row")[0].tolist()]
 
 
 def lanes_of(batch: ClickBatch, num_lanes: int) -> list[Lane]:
     """All a batch holds, row by row, lane by lane."""
     assert batch.ids is not None
     bags = []
-    for feature in batch.ids.keys():  # noqa: SIM118 (no dict)
-        jagged = batch.ids[feature]
-        bags.append(np.split(jagged.values().numpy(), jagged.offsets().numpy()[1:-1]))
+    for feature in batch.ids.names:
+        values, lengths = batch.ids.bags_of(feature)
+        bags.append(np.split(values.numpy(), np.cumsum(lengths.numpy())[:-1]))
     rows = [
         (
             *(tuple(bag[row].tolist()) for bag in bags),

@@ -29,8 +29,8 @@ def with_bad_label(first_row: int, num_rows: int) -> EncodedRows:
 
 def bags(batch: ClickBatch, feature: str) -> list[list[int]]:
     assert batch.ids is not None
-    jagged = batch.ids[feature]
-    return [part.tolist() for part in torch.split(jagged.values(), jagged.lengths().tolist())]
+    values, lengths = batch.ids.bags_of(feature)
+    return [part.tolist() for part in torch.split(values, lengths.tolist())]
 
 
 def test_lanes_stand_one_after_the_other_each_padded_to_its_size() -> None:
@@ -58,11 +58,12 @@ def test_shapes_and_types_hold_for_any_pieces() -> None:
         assert (batch.dense.dtype, batch.labels.dtype) == (torch.float32, torch.float32)
         assert batch.label_mask.dtype == torch.bool
         assert batch.ids is not None
-        assert batch.ids.keys() == ["row", "words"]
-        assert batch.ids.stride() == B
-        assert batch.ids.values().dtype == torch.int64
+        assert batch.ids.names == ("row", "words")
+        assert batch.ids.lengths.shape == (2 * B,)
+        assert batch.ids.values.dtype == batch.ids.lengths.dtype == torch.int64
+        assert batch.ids.ids_per_feature == tuple(batch.ids.lengths.view(2, B).sum(dim=1).tolist())
         assert batch.nulls.shape == (4,)
-        assert batch.rows == int(batch.label_mask.sum()) == len(batch.ids["row"].values())
+        assert batch.rows == int(batch.label_mask.sum()) == batch.ids.ids_per_feature[0]
 
 
 def test_a_batch_of_padding_alone_has_the_same_shapes() -> None:

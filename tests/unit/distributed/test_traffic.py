@@ -1,9 +1,9 @@
 """Bytes of the tables' exchanges, counted by hand."""
 
 import torch
-from torchrec import KeyedJaggedTensor
 
 from recsys_mtl.config import Data
+from recsys_mtl.data.batch import IdBags
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.traffic import TableTraffic
 
@@ -23,10 +23,11 @@ USER_ON_FIRST = {"kind": "table_wise", "rank": 0, "sizes": [10, 8]}
 ITEM_COLUMNS = [{"kind": "column_wise", "rank": rank, "sizes": [11, 4]} for rank in (0, 1)]
 ITEM_ROWS = [{"kind": "row_wise", "rank": rank, "sizes": [6, 8]} for rank in (0, 1)]
 # Two rows: one user each; lists of 3 and 1 items; the last item of the first row.
-IDS = KeyedJaggedTensor(
-    keys=["user", "items", "last"],
+IDS = IdBags(
+    names=("user", "items", "last"),
     values=torch.arange(7),
     lengths=torch.tensor([1, 1, 3, 1, 1, 0]),
+    ids_per_feature=(2, 4, 1),
 )
 
 
