@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -16,9 +17,6 @@ from recsys_mtl.distributed.context import WorkerContext
 
 # TorchRec looks for these two, and warns by the root logger where they are missing.
 _ENVIRONMENT = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-
-# It warns of a function that TorchRec calls for each table, whatever the run.
-_NOISE = logging.getLogger("torch.fx._symbolic_trace")
 
 
 @contextmanager
@@ -39,12 +37,11 @@ def alone(device: str, *, num_threads: int, timeout_seconds: float) -> Iterator[
         place = torch.device("cuda", torch.cuda.current_device())
     with ExitStack() as restored:
         restored.enter_context(_environment(_ENVIRONMENT))
+        restored.enter_context(_without_noise())
         restored.enter_context(torch.random.fork_rng([] if place.index is None else [place.index]))
         restored.callback(setattr, sys, "excepthook", sys.excepthook)
-        restored.callback(_NOISE.setLevel, _NOISE.level)
         restored.callback(torch.set_num_threads, torch.get_num_threads())
         restored.callback(set_gradient_division, get_gradient_division())
-        _NOISE.setLevel(logging.ERROR)
         torch.set_num_threads(num_threads)
         dist.init_process_group(
             "nccl" if device == "cuda" else "gloo",
@@ -79,3 +76,17 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Silences what torch warns of in every run, since TorchRec calls it so: nobody can mend it."""
+    logger = logging.getLogger("torch.fx._symbolic_trace")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use DTensor instead", FutureWarning)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
