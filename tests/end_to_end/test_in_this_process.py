@@ -26,6 +26,7 @@ from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks
 
 from .runs import free_port, recsys_mtl, scrape, started, wait_until
 
+README = Path(__file__).parents[2] / "README.md"
 DEMO = Path(__file__).parents[2] / "pipelines" / "runs" / "demo.yaml"
 STEPS = 60  # more than an epoch
 TASKS = ("purchase", "cart", "wish")
@@ -215,6 +216,19 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_step(
     step = int(found[1].replace(",", ""))
     assert json.loads((newest / "run.json").read_text())["step"] == step
     assert trace_of(folder, "ended").step.tolist() == list(range(1, step + 1))
+
+
+def test_the_readme_s_run_from_python_trains(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "clicks.yaml").write_text(config_of(folder, "readme").to_yaml())
+    monkeypatch.chdir(folder)
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (example,) = [found for found in examples if "launch(" in found]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["result"]["steps"] == 20
+    assert f"{names['result']['tasks']['purchase']['auc']}\n" in capsys.readouterr().out
 
 
 class OneLayer(MultiTaskBody):
