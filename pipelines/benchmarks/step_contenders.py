@@ -16,6 +16,7 @@ from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.counts import count_globally
 from recsys_mtl.worker.state import Worker, build
 
 FEATURES, COLUMNS, TASKS = 46, 16, ("purchase", "cart", "wish")
@@ -53,7 +54,12 @@ def contender(name: str, batch_size: int, optimizer: str) -> Contender:
     worker = build(config, WorkerContext(0, 1, 1, torch.device("cpu")), manifest)
     if name.startswith("torchjd"):
         return Contender(worker, torchjd_step(name, worker))
-    return Contender(worker, lambda batch: train_step(worker, batch, PhaseClock()))
+    return Contender(worker, lambda batch: whole_step(worker, batch))
+
+
+def whole_step(worker: Worker, batch: ClickBatch) -> None:
+    """One step as the training loop takes it, its counts included."""
+    train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
 
 
 def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:

@@ -250,7 +250,7 @@ def body_shape(config: RunConfig) -> BodyShape:
 
 def _refuse_representation(config: RunConfig, method: Method, ownership: Ownership) -> None:
     """Raise UserError where gradients cannot be compared at the representation."""
-    if config.gradients.space != "representation":
+    if config.gradients.space != "representation" or not method.compares_gradients:
         return
     if "layer_grams" in method.needs:
         raise UserError(
