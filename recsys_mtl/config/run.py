@@ -117,7 +117,9 @@ class Cluster(Section):
     """What the run asks of Ray."""
 
     num_workers: PositiveInt = 1
-    """Ray Train workers; must divide `data.lanes`."""
+    """Ray Train workers, at most `data.lanes`. Each has lanes / num_workers lanes, rounded up; the
+    lanes that there are not are empty rows to it. So on 8 lanes, 5 to 7 workers have as many rows
+    each as 4 have."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda where the cluster has a GPU for every worker, else cpu."""
     cpus_per_worker: PositiveInt = 1
@@ -182,17 +184,16 @@ class RunConfig(Section):
     """Prometheus endpoint."""
 
     @model_validator(mode="after")
-    def _sizes_divide(self) -> Self:
+    def _lanes_can_be_shared_out(self) -> Self:
         workers, lanes, rows = (
             self.cluster.num_workers,
             self.data.lanes,
             self.training.global_batch_size,
         )
-        if lanes % workers:
-            divisors = [d for d in range(1, lanes + 1) if lanes % d == 0]
+        if workers > lanes:
             raise ValueError(
-                f"cluster.num_workers is {workers}, which does not divide data.lanes ({lanes}); "
-                f"allowed: {', '.join(map(str, divisors))}, or another number of lanes"
+                f"cluster.num_workers is {workers}, more than the lanes that workers share out "
+                f"(data.lanes is {lanes}); take at most {lanes}, or more lanes for a new run"
             )
         if rows % lanes:
             raise ValueError(

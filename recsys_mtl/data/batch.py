@@ -49,7 +49,7 @@ class ClickBatch:
     """One worker's part of a global batch: its lanes' rows one lane after the other.
 
     Every lane fills the same number of rows; where a lane has run out, the rest are padding: empty
-    bags, zeros, all labels masked.
+    bags, zeros, all labels masked. A padding lane of the plan has run out from the start.
     """
 
     step: int
