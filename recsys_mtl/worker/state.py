@@ -18,7 +18,12 @@ from recsys_mtl.data.plan import Plan, plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.distributed.sharding import Lookup, ShardedTables, ShardOutputGradients
+from recsys_mtl.distributed.sharding import (
+    Lookup,
+    ShardedTables,
+    ShardOutputGradients,
+    table_products,
+)
 from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import Operations, operations_of
@@ -130,6 +135,15 @@ class Worker:
         if self.tables is None or lookup is None:
             return []
         return [self.tables.to_shards(lookup, gradient) for gradient in pooled_gradients]
+
+    def table_products(
+        self, lookup: Lookup | None, gradients: Sequence[ShardOutputGradients]
+    ) -> Tensor:
+        """[O, O] float64: products of O gradients of the tables, of this worker's shards alone."""
+        assert self.tables is not None
+        assert lookup is not None
+        touched = self.tables.task_gradients(lookup, gradients)
+        return table_products(touched, len(gradients), self.context.device)
 
     def update_tables(
         self,

@@ -77,7 +77,8 @@ def train(worker: Worker, steps: int) -> None:
 
 @pytest.mark.parametrize("mode", ["scope: all", "scope: bottom", "space: representation"])
 def test_they_train_in_every_mode(run_yaml: Path, alone: WorkerContext, mode: str) -> None:
-    worker = worker_of(run_yaml, alone, f"gradients={{{mode}}}")
+    adam = "optimizer={dense: {kind: adam, learning_rate: 0.01}}"
+    worker = worker_of(run_yaml, alone, f"gradients={{{mode}}}", adam)
     manifest = read_manifest(worker.config.data.eval, worker.config.data)
     before = evaluate(worker, manifest)["purchase"]["auc"]
     train(worker, 40)
