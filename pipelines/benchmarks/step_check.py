@@ -38,7 +38,7 @@ class PlainGradients:
     tables: Tensor
     """[T, all tables' numbers]"""
     representation: Tensor
-    """[T, B H]"""
+    """[T, B H] of its first part."""
 
 
 def check(names: Sequence[str], batch: ClickBatch) -> None:
@@ -91,7 +91,8 @@ def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]
     bottom, _, *rows = (
         (old.double() - new) / CHECK_RATE for old, new in zip(before, parameters, strict=True)
     )
-    return bottom[: worker.shared.size], torch.cat([r.flatten() for r in rows]), plain
+    unpadded = torch.cat([view.flatten() for view in worker.shared.views(bottom).values()])
+    return unpadded, torch.cat([r.flatten() for r in rows]), plain
 
 
 def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor]) -> PlainGradients:
@@ -102,11 +103,11 @@ def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor])
     inputs = torch.cat([embedding(i, table) for i, table in zip(ids, dense, strict=True)], dim=1)
     body = worker.body
     bottom = list(body.shared_parameters().values())
-    (representation,) = body.representation(BodyInputs(inputs, batch.dense), {})
-    logits = [body.logits((representation,), t, {}) for t in range(len(worker.config.task_names))]
+    parts = body.representation(BodyInputs(inputs, batch.dense), {})
+    logits = [body.logits(parts, task, {}) for task in range(len(worker.config.task_names))]
     counts = batch.label_mask.sum(dim=0)
     losses = task_losses(torch.stack(logits, dim=1), batch.labels, batch.label_mask, counts)
-    wanted = [*bottom, *dense, representation]
+    wanted = [*bottom, *dense, parts[0]]
     found = [torch.autograd.grad(loss, wanted, retain_graph=True) for loss in losses]
 
     def stacked(first: int, last: int) -> Tensor:
@@ -120,11 +121,11 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
     """What the method multiplies the tasks' gradients of bottom and tables by, [T] float64 each."""
     bottom = plain_gram(plain.bottom)
     match name:
-        case "uniform":
+        case "uniform" | "mmoe_uniform":
             weights = torch.ones(len(bottom), dtype=torch.float64)
         case "gradops":
             return reference_weights(bottom)
-        case "gradops_all" | "gradops_refresh8":
+        case "gradops_all" | "gradops_refresh8" | "mmoe_gradops_all":
             weights, _ = reference_weights(bottom + plain_gram(plain.tables))
         case "gradops_representation":
             weights, _ = reference_weights(plain_gram(plain.representation))

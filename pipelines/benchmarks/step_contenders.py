@@ -1,4 +1,4 @@
-"""The methods of the benchmark of training steps, each with the paper's model, and a batch."""
+"""The methods of the benchmark of training steps, each with the paper's model or MMoE."""
 
 # B rows, T tasks
 
@@ -23,17 +23,22 @@ FEATURES, COLUMNS, TASKS = 46, 16, ("purchase", "cart", "wish")
 TABLE_ROWS = (50_000, 100_000, 2_000, 200, 20, 3, 1_000, 8_000, 10, 60)
 REFRESH = 8
 ALPHA = 0.5
+GRADOPS = "{kind: gradops, alpha: 0.5}"
+UNIFORM = "{kind: uniform}"
+MMOE = "{body: {kind: mmoe}}"
 METHODS = {
-    "uniform": ("{kind: uniform}", "{}"),
-    "gradops": ("{kind: gradops, alpha: 0.5}", "{scope: bottom}"),
-    "gradops_all": ("{kind: gradops, alpha: 0.5}", "{}"),
-    "gradops_refresh8": ("{kind: gradops, alpha: 0.5}", "{refresh_interval_steps: 8}"),
-    "gradops_representation": ("{kind: gradops, alpha: 0.5}", "{space: representation}"),
-    "torchjd_pcgrad": ("{kind: uniform}", "{}"),
-    "torchjd_imtl_g": ("{kind: uniform}", "{}"),
-    "torchjd_upgrad": ("{kind: uniform}", "{}"),
+    "uniform": (UNIFORM, "{}", "{}"),
+    "gradops": (GRADOPS, "{scope: bottom}", "{}"),
+    "gradops_all": (GRADOPS, "{}", "{}"),
+    "gradops_refresh8": (GRADOPS, "{refresh_interval_steps: 8}", "{}"),
+    "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
+    "mmoe_uniform": (UNIFORM, "{}", MMOE),
+    "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
+    "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
+    "torchjd_imtl_g": (UNIFORM, "{}", "{}"),
+    "torchjd_upgrad": (UNIFORM, "{}", "{}"),
 }
-"""The sections `method` and `gradients` of each one's run."""
+"""The sections `method`, `gradients` and `model` of each one's run."""
 CHECK_RATE = 1e3
 """Learning rate of plain descent in the check: what moved is the update, not rounding."""
 
@@ -64,7 +69,7 @@ def whole_step(worker: Worker, batch: ClickBatch) -> None:
 
 def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
     """The run's configuration as `RunConfig` takes it."""
-    method, gradients = METHODS[name]
+    method, gradients, model = METHODS[name]
     rate = 1e-3 if optimizer == "adam" else CHECK_RATE
     tables = {"kind": "rowwise_adagrad"} if optimizer == "adam" else {"kind": "sgd"}
     return {
@@ -85,6 +90,7 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
         },
         "method": yaml.safe_load(method),
         "gradients": yaml.safe_load(gradients),
+        "model": yaml.safe_load(model),
         "optimizer": {
             "dense": {"kind": optimizer, "learning_rate": rate},
             "tables": tables | {"learning_rate": rate},
