@@ -101,7 +101,7 @@ class Training(Section):
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
     the body, the tables taking the same factor); heads are clipped to it apart."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products in bottom and heads (autocast). Parameters, sums over workers, the Gram and
+    """What the products in body and heads are computed in (autocast). Parameters, sums over workers, the Gram and
     the optimizers' moments stay as they are; tables and their gradients are float32."""
     log_interval_steps: PositiveInt = 20
     """Steps between two looks at the counters: progress line, exporter, trace."""
@@ -139,7 +139,7 @@ class Metrics(Section):
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
     port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
-    """Of the endpoint: 0 takes any free port, 9400-9420 the first free one of these. The URL is
+    """Where the endpoint listens: 0 takes any free port, 9400-9420 the first free one of these. The URL is
     printed. Ray's workers use 10002 to 19999."""
     bearer_token_file: str | None = None
     """File on the driver's machine with the token that a scraper must send; null asks for none."""

@@ -24,7 +24,7 @@ class OwnedFeature:
     first_row: int
     """Number of the shard's first row among the rows of all this owner's shards."""
     columns: int
-    """Of the shard."""
+    """How many the shard has."""
 
 
 class OwnedShards:

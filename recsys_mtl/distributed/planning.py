@@ -167,7 +167,7 @@ def _only_module(plan: ShardingPlan) -> Mapping[str, Any]:
 
 
 def _memory_bytes() -> int:
-    """Of this machine, or of the container where that has less."""
+    """The memory of this machine, or of its container where that has less."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2
     text = limit.read_text().strip() if limit.exists() else "max"

@@ -5,7 +5,7 @@ bags that hold the id. Ids are grouped by sorting into buffers whose size depend
 ids alone, so that nothing waits for the device.
 """
 
-# T tasks, N ids of a batch, G bags (one a row and feature), D embedding dimension
+# T tasks, N ids of a batch, G bags (one per row and feature), D embedding dimension
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ class Worker:
     config: RunConfig
     context: WorkerContext
     plan: Plan
-    """Of data.train."""
+    """How data.train is cut into steps."""
     tables: ShardedTables | None
     """None for a model without id features."""
     body: MultiTaskBody
@@ -168,15 +168,25 @@ class Worker:
         """What a checkpoint holds of model, tables, optimizers and method, by name.
 
         Tensors are views of what the worker trains with: loading writes it in place.
+
+        Raises:
+            UserError: a parameter of the body has the name of something else.
         """
-        tables = self.tables.state_dict() if self.tables is not None else {}
-        return {
-            **self.shared.views(self.shared.vector),
-            **self.task_specific.views(self.task_specific.vector),
-            **self.optimizer.state_dict(self.shared, self.task_specific),
-            **self.weigher.state_dict(),
-            **tables,
-        }
+        tensors: dict[str, Any] = {}
+        for part in (
+            self.shared.views(self.shared.vector),
+            self.task_specific.views(self.task_specific.vector),
+            self.optimizer.state_dict(self.shared, self.task_specific),
+            self.weigher.state_dict(),
+            self.tables.state_dict() if self.tables is not None else {},
+        ):
+            if taken := tensors.keys() & part.keys():
+                raise UserError(
+                    f"the body {type(self.body).__name__} has a parameter {min(taken)!r}, which is "
+                    "the name of something else in a checkpoint; give it another name"
+                )
+            tensors |= part
+        return tensors
 
 
 def build(
@@ -229,7 +239,7 @@ def build(
     )
     for vector in (shared.vector, task_specific.vector):
         broadcast_from_first(vector)
-    return Worker(
+    worker = Worker(
         config=config,
         context=context,
         plan=plan_of(
@@ -251,6 +261,8 @@ def build(
             config.optimizer.dense, shared.vector, task_specific.vector, operations
         ),
     )
+    worker.state_dict()  # so that names which collide are found before training
+    return worker
 
 
 def body_shape(config: RunConfig) -> BodyShape:

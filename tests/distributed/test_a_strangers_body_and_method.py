@@ -103,3 +103,19 @@ def test_a_body_that_declares_too_little_is_refused(run_yaml: Path, alone: Worke
     manifest = read_manifest(config.data.train, config.data)
     with pytest.raises(UserError, match="parameter 'scale' of the body Forgetful is declared now"):
         build(config, alone, manifest, body=Forgetful)
+
+
+def test_a_parameter_with_the_name_of_a_table_is_refused(
+    run_yaml: Path, alone: WorkerContext
+) -> None:
+    class Presumptuous(CrossBody):
+        def shared_parameters(self) -> dict[str, nn.Parameter]:
+            return {"tables.user": self.cross.weight, "cross.bias": self.cross.bias}
+
+        def shared_layers(self) -> dict[str, tuple[str, ...]]:
+            return {"cross": ("tables.user", "cross.bias")}
+
+    config = load_config(run_yaml)
+    manifest = read_manifest(config.data.train, config.data)
+    with pytest.raises(UserError, match=r"Presumptuous has a parameter 'tables\.user', which is"):
+        build(config, alone, manifest, body=Presumptuous)
