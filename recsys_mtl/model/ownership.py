@@ -34,7 +34,7 @@ class Ownership:
 
 
 def trace_ownership(body: MultiTaskBody, shape: BodyShape) -> Ownership:
-    """Follow two rows of random inputs through the body.
+    """Follow two rows of inputs through the body.
 
     Raises:
         BodyError: a parameter is declared nowhere or twice, is in no layer, or is shared by other
@@ -44,7 +44,7 @@ def trace_ownership(body: MultiTaskBody, shape: BodyShape) -> Ownership:
     own = [body.task_parameters(task) for task in range(len(shape.task_names))]
     everything = _declared_once(body, shared, own)
     inputs = BodyInputs(
-        torch.randn(_ROWS, shape.pooled_columns), torch.randn(_ROWS, shape.dense_columns)
+        torch.ones(_ROWS, shape.pooled_columns), torch.ones(_ROWS, shape.dense_columns)
     )
     representation = body.representation(inputs, {})
     reached_by_task = [

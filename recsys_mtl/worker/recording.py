@@ -17,7 +17,7 @@ from recsys_mtl.worker.step_mode import StepMode, steps_until_next_rows
 
 
 def parameters_before(worker: Worker, mode: StepMode, products: Products | None) -> Tensor | None:
-    """[P] The body's shared parameters as they are; None where the step does not measure by how much
+    """[P] The shared parameters as they are; None where the step does not measure how much
     they move.
 
     The last step of a log interval does, or the last that has one row of gradients per task.
