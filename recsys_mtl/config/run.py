@@ -99,9 +99,9 @@ class Training(Section):
     """Learning rates rise linearly to their value over this many steps."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
-    the body, the tables taking the same factor); heads are clipped to it apart."""
+    the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the products in body and heads are computed in (autocast). Parameters, sums over workers, the Gram and
+    """How products in body and heads are computed (autocast). Parameters, sums, the Gram and
     the optimizers' moments stay as they are; tables and their gradients are float32."""
     log_interval_steps: PositiveInt = 20
     """Steps between two looks at the counters: progress line, exporter, trace."""
