@@ -96,7 +96,7 @@ def _run_to_the_end(
     try:
         metrics = _train(job, endpoint, sigterm)
         result = result_of(config, metrics, wall_seconds=time.time() - started)
-        folder.finish(result, config.task_names)
+        folder.finish(result, _run_info(job, started).columns)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         from_outside = interrupted or isinstance(error, PreemptionError)

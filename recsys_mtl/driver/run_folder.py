@@ -11,12 +11,14 @@ checkpoint_*  committed checkpoints, and Ray Train's own book-keeping
 import io
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.storage import Folder, storage_url
+from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
 
@@ -59,10 +61,10 @@ class RunFolder:
         self._files.write("config.yaml", config.to_yaml().encode())
         self._files.write("data.json", json.dumps({"digest": data_digest}).encode())
 
-    def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
+    def finish(self, result: dict[str, Any], columns: Sequence[Column]) -> None:
         """Draw the trace, and write result.json, which makes the run a finished one."""
         picture = io.BytesIO()
-        draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
+        draw_traces(read_trace(f"{self.url}/trace"), columns, picture)
         self._files.write("traces.png", picture.getvalue())
         self._files.write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 
