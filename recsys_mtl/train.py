@@ -14,6 +14,7 @@ from recsys_mtl.gradients.combination import clip_factor, vector_norm
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.model.losses import task_losses
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.checkpoint import earlier_plan, restore_run, save_run
 from recsys_mtl.worker.counts import GlobalCounts, count_globally
 from recsys_mtl.worker.evaluation import evaluate, stream_of
@@ -29,7 +30,7 @@ from recsys_mtl.worker.optimizers import warm_up_factor
 from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 
 
 def train_run(host: RunHost, job: TrainJob) -> None:

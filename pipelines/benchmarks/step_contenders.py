@@ -16,8 +16,9 @@ from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.counts import count_globally
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 
 FEATURES, COLUMNS, TASKS = 46, 16, ("purchase", "cart", "wish")
 TABLE_ROWS = (50_000, 100_000, 2_000, 200, 20, 3, 1_000, 8_000, 10, 60)

@@ -139,8 +139,8 @@ class Metrics(Section):
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
     port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
-    """Where the endpoint listens: 0 takes any free port, 9400-9420 the first free one of these. The URL is
-    printed. Ray's workers use 10002 to 19999."""
+    """0 takes any free port, 9400-9420 the first free one of these. The URL is printed.
+    Ray's workers use 10002 to 19999."""
     bearer_token_file: str | None = None
     """File on the driver's machine with the token that a scraper must send; null asks for none."""
     discovery_folder: str | None = None

@@ -14,9 +14,10 @@ from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState,
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks, MultiTaskBody
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.counts import count_globally
 from recsys_mtl.worker.evaluation import evaluate, stream_of
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 from tests.distributed.test_worker_equivalence import run_yaml
 
 __all__ = ["run_yaml"]

@@ -17,7 +17,7 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import evaluate, train_step
-from recsys_mtl.worker.state import build
+from recsys_mtl.worker.build import build
 from tests.unit.data.click_logs import fresh_generator
 
 IntArray = NDArray[np.int64]

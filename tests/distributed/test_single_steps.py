@@ -20,8 +20,9 @@ from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.reporting import Reporter
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 from recsys_mtl.worker.state import reporting as report
 
 STEPS = 4

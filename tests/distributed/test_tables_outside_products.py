@@ -21,7 +21,8 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.build import build
+from recsys_mtl.worker.state import Worker
 
 # T tasks, B rows: three that look up one table row each, and one with an empty bag
 GRADIENTS = torch.tensor([[10.0, 10.0, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

@@ -24,8 +24,9 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.counts import count_globally
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 
 
 def run_worker(

@@ -4,10 +4,10 @@ import secrets
 
 import pytest
 import torch
+from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 from torch import Tensor
 
 from recsys_mtl.config import Model
-from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 
 # B batch rows, T tasks
 
