@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.config import AdamConfig, SgdConfig
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.model.bodies.contract import BodyInputs
 from recsys_mtl.model.losses import task_losses
@@ -63,8 +63,10 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
     return step
 
 
-def _torch_optimizer(settings: Adam | Sgd, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _torch_optimizer(
+    settings: AdamConfig | SgdConfig, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
     """Fused, on the parameters one by one, as TorchJD's users have it."""
-    if isinstance(settings, Sgd):
+    if isinstance(settings, SgdConfig):
         return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
     return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)

@@ -42,7 +42,7 @@ class Run(Section):
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
 
 
-class Adam(Section):
+class AdamConfig(Section):
     """Adam on the bottom and the heads."""
 
     kind: Literal["adam"] = "adam"
@@ -57,7 +57,7 @@ class Adam(Section):
     """Added to the root of the second moment."""
 
 
-class Sgd(Section):
+class SgdConfig(Section):
     """Plain gradient descent on the bottom and the heads."""
 
     kind: Literal["sgd"]
@@ -66,7 +66,7 @@ class Sgd(Section):
     """After warm-up."""
 
 
-class Tables(Section):
+class TableOptimizer(Section):
     """The optimizer fused into the tables' backward."""
 
     kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
@@ -80,9 +80,9 @@ class Tables(Section):
 class Optimizer(Section):
     """How parameters move."""
 
-    dense: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
+    dense: Annotated[AdamConfig | SgdConfig, Field(discriminator="kind")] = AdamConfig()
     """Bottom and heads."""
-    tables: Tables = Tables()
+    tables: TableOptimizer = TableOptimizer()
     """Embedding tables."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
 from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients
-from recsys_mtl.gradients.combination import combined_norm, mix, vector_norm
+from recsys_mtl.gradients.combination import combined_norm, vector_norm, weighted_sum
 from recsys_mtl.gradients.methods.contract import TaskWeighting
 from recsys_mtl.model.forward import Forward, TaskGradients
 from recsys_mtl.model.trunk import PartGradients
@@ -99,7 +99,7 @@ def combine(
     tables = _mix_shards(coefficients, at_shards) if at_shards else None
     if tables is None and lookup is not None:
         # A negative coefficient is right only for gradients that were in the Gram.
-        stem = mix(weighting.weights, shared.stems)
+        stem = weighted_sum(weighting.weights, shared.stems)
         (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
     return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
 
@@ -127,7 +127,7 @@ def _mix_shards(
     coefficients: Tensor, gradients: Sequence[ShardOutputGradients]
 ) -> ShardOutputGradients:
     """The combination of several gradients of the shards' outputs."""
-    return [mix(coefficients, outputs) for outputs in zip(*gradients, strict=True)]
+    return [weighted_sum(coefficients, outputs) for outputs in zip(*gradients, strict=True)]
 
 
 def _combined_row(
@@ -191,5 +191,5 @@ def _mix_known(coefficients: Tensor, gradients: Sequence[Tensor | None]) -> Tens
     if not known:
         return None
     if len(tasks) == len(gradients):
-        return mix(coefficients, known)
-    return mix(torch.stack([coefficients[task] for task in tasks]), known)
+        return weighted_sum(coefficients, known)
+    return weighted_sum(torch.stack([coefficients[task] for task in tasks]), known)

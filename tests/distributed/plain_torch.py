@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding_bag
 
-from recsys_mtl.config import RunConfig, Sgd
+from recsys_mtl.config import RunConfig, SgdConfig
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import table_sizes
@@ -35,7 +35,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
     """
     config = load_config(run_yaml, overrides)
     dense, tasks = config.optimizer.dense, len(config.task_names)
-    assert isinstance(dense, Sgd)
+    assert isinstance(dense, SgdConfig)
     assert config.optimizer.tables.kind == "sgd"
     manifest = read_manifest(config.data.train, config.data)
     size, seed = config.training.global_batch_size, config.run.seed

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
-from recsys_mtl.config import Data, Tables, TableSharding, UserError
+from recsys_mtl.config import Data, TableOptimizer, TableSharding, UserError
 from recsys_mtl.distributed import planning
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan, record_of
@@ -34,7 +34,7 @@ COLUMNS = {"items": TableSharding(kind="column_wise", columns_per_shard=8)}
 
 def tables_of(context: WorkerContext, **options: Any) -> ShardedTables:
     return ShardedTables(
-        DATA, Tables(kind="sgd"), options.pop("wanted", {}), context, seed=1, **options
+        DATA, TableOptimizer(kind="sgd"), options.pop("wanted", {}), context, seed=1, **options
     )
 
 

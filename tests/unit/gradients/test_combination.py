@@ -10,8 +10,8 @@ from recsys_mtl.gradients.combination import (
     clip_factor,
     combined_norm,
     descent_cosines,
-    mix,
     vector_norm,
+    weighted_sum,
 )
 
 
@@ -42,7 +42,7 @@ def test_without_a_limit_nothing_is_shortened() -> None:
 
 def test_a_mix_is_the_weighted_sum_in_the_gradients_shape() -> None:
     gradients = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[-1.0, 1.0], [0.0, 4.0]]])
-    found = mix(torch.tensor([2.0, 1.5], dtype=torch.float64), gradients)
+    found = weighted_sum(torch.tensor([2.0, 1.5], dtype=torch.float64), gradients)
     torch.testing.assert_close(found, torch.tensor([[0.5, 1.5], [4.0, 8.0]]))
 
 
@@ -52,7 +52,7 @@ def test_a_mix_of_bfloat16_gradients_is_rounded_once() -> None:
     coefficients = torch.tensor([1.01, -9.1, 2.0], dtype=torch.float64)
     exact = coefficients @ gradients.double()
     float32_rounding = 2.0**-23 * (coefficients.abs() @ gradients.double().abs())
-    found = mix(coefficients, gradients)
+    found = weighted_sum(coefficients, gradients)
     assert found.dtype == torch.bfloat16
     assert ((found.double() - exact).abs() <= 2.0**-8 * exact.abs() + float32_rounding).all()
 
@@ -61,7 +61,7 @@ def test_a_coefficient_may_be_negative_where_every_task_gains() -> None:
     gradients = torch.tensor([[10.0, 10.0, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     found = gradops_coefficients(gram_matrix(gradients), alpha=0.0)
     assert found.coefficients.tolist() == pytest.approx([1.01, -9.1, 2.0], abs=0.01)
-    assert (gradients @ mix(found.coefficients, gradients) >= -1e-5).all()
+    assert (gradients @ weighted_sum(found.coefficients, gradients) >= -1e-5).all()
     assert found.weights.tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 

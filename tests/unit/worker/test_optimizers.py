@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.config import AdamConfig, SgdConfig
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.worker.optimizers import DenseOptimizer, warm_up_factor
 
-ADAM = Adam(learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3)
-SGD = Sgd(kind="sgd", learning_rate=0.1)
+ADAM = AdamConfig(learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3)
+SGD = SgdConfig(kind="sgd", learning_rate=0.1)
 SIZES = (40, 9)
 TASKS = 3
 TORCH = operations_of("torch")
@@ -21,9 +21,9 @@ KEEP = torch.tensor(False)
 SKIP = torch.tensor(True)
 
 
-def plain(optimizer: Adam | Sgd, vectors: list[Tensor]) -> torch.optim.Optimizer:
+def plain(optimizer: AdamConfig | SgdConfig, vectors: list[Tensor]) -> torch.optim.Optimizer:
     """torch's optimizer without fused kernels."""
-    if isinstance(optimizer, Sgd):
+    if isinstance(optimizer, SgdConfig):
         return torch.optim.SGD(vectors, lr=optimizer.learning_rate, fused=False, foreach=False)
     return torch.optim.Adam(
         vectors, lr=0.03, betas=(0.8, 0.95), eps=1e-3, fused=False, foreach=False
@@ -56,7 +56,7 @@ both = pytest.mark.parametrize("optimizer", [ADAM, SGD])
 
 
 @both
-def test_steps_are_those_of_torch_s_unfused_optimizer(optimizer: Adam | Sgd) -> None:
+def test_steps_are_those_of_torch_s_unfused_optimizer(optimizer: AdamConfig | SgdConfig) -> None:
     found = fresh_vectors()
     expected = clones(found)
     ours, theirs = DenseOptimizer(optimizer, *found, TORCH), plain(optimizer, expected)
@@ -74,7 +74,7 @@ def test_steps_are_those_of_torch_s_unfused_optimizer(optimizer: Adam | Sgd) -> 
 @both
 @pytest.mark.parametrize("spoil", [torch.zeros_like, lambda g: g / 0, lambda g: g])
 def test_a_skipped_step_moves_nothing_and_does_not_count(
-    optimizer: Adam | Sgd, spoil: Callable[[Tensor], Tensor]
+    optimizer: AdamConfig | SgdConfig, spoil: Callable[[Tensor], Tensor]
 ) -> None:
     found = fresh_vectors()
     undisturbed = clones(found)
@@ -94,7 +94,7 @@ def test_a_skipped_step_moves_nothing_and_does_not_count(
 
 
 @both
-def test_state_loaded_in_place_goes_on_as_if_undisturbed(optimizer: Adam | Sgd) -> None:
+def test_state_loaded_in_place_goes_on_as_if_undisturbed(optimizer: AdamConfig | SgdConfig) -> None:
     undisturbed = fresh_vectors()
     first = DenseOptimizer(optimizer, *undisturbed, TORCH)
     for _ in range(3):
