@@ -54,9 +54,9 @@ def pcgrad_coefficients(gram: Tensor, order: Tensor) -> PCGradCoefficients:
     Gram [[1, -1], [-1, 2]] with order [[1], [0]]: g_1 has the product -1 with g_2, whose square is
     2, and becomes g_1 + g_2 / 2; g_2 becomes g_2 + g_1. The coefficients are [2, 1.5].
 
-    No coefficient is negative: each begins with its task's own gradient, and a projection is made
-    where a product is negative alone, where to remove it is to add a positive multiple of the
-    other gradient.
+    No coefficient is negative: each begins with 1 for its task's own gradient, and a projection is
+    made only where a product is negative, so that it adds a positive multiple of the other
+    gradient.
 
     Args:
         gram: [T, T] float64, finite.
