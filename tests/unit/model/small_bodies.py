@@ -96,6 +96,13 @@ def fresh_body(make: BodyFactory, shape: BodyShape) -> MultiTaskBody:
     return build_body(make, shape, seed)
 
 
+def logits_of(body: MultiTaskBody, inputs: BodyInputs, masks: DropoutMasks) -> Tensor:
+    """[B, T]"""
+    representation = body.representation(inputs, masks)
+    logits = [body.logits(representation, task, masks) for task in range(len(TASK_NAMES))]
+    return torch.stack(logits, dim=1)
+
+
 def fresh_masks(body: MultiTaskBody, num_rows: int) -> dict[str, Tensor]:
     """A half of the units of each site dropped."""
     return {

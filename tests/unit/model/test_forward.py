@@ -17,6 +17,7 @@ from tests.unit.model.small_bodies import (
     TiedBody,
     fresh_body,
     fresh_masks,
+    logits_of,
     mmoe,
     shape_of,
     shared_bottom,
@@ -70,9 +71,8 @@ def backward_of(forward: Forward) -> list[TaskGradients]:
 def whole_graph(case: Case) -> tuple[Tensor, Tensor]:
     """The losses [T] and the pooled embeddings they depend on, by one graph without a cut."""
     pooled = case.pooled.clone().requires_grad_()
-    representation = case.body.representation(BodyInputs(pooled, case.dense), case.masks)
-    logits = [case.body.logits(representation, task, case.masks) for task in range(3)]
-    return losses_of(torch.stack(logits, dim=1)), pooled
+    logits = logits_of(case.body, BodyInputs(pooled, case.dense), case.masks)
+    return losses_of(logits), pooled
 
 
 def expected_gradients(
