@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(config: RunConfig) -> int:
     """Validate without Ray and without training."""
-    from recsys_mtl.driver.progress import show_log  # slow to import, and only for a valid file
+    from recsys_mtl.driver.log_summary import show_log  # slow to import, and only for a valid file
 
     for part, url in (("train", config.data.train), ("eval", config.data.eval)):
         show_log(part, url, config)
@@ -42,7 +42,7 @@ def _train(config: RunConfig, fresh: bool) -> int:
     from recsys_mtl.driver.launch import launch
     from recsys_mtl.driver.lease import LeaseError
     from recsys_mtl.driver.preemption import PreemptionError
-    from recsys_mtl.driver.ray_train import TrainingError
+    from recsys_mtl.driver.runner import TrainingError
 
     try:
         launch(config, fresh=fresh)

@@ -114,23 +114,34 @@ class Training(Section):
 
 
 class Cluster(Section):
-    """What the run asks of Ray."""
+    """Where the run trains, and what it asks of Ray."""
 
-    num_workers: PositiveInt = 1
-    """Ray Train workers, at most `data.lanes`. Each has lanes / num_workers lanes, rounded up; the
-    lanes that there are not are empty rows to it. So on 8 lanes, 5 to 7 workers have as many rows
-    each as 4 have."""
+    num_workers: Annotated[int, Field(ge=0)] = 1
+    """Ray Train workers, at most `data.lanes`; 0 trains in this process, without Ray. Each has
+    lanes / num_workers lanes, rounded up; the lanes that there are not are empty rows to it. So on
+    8 lanes, 5 to 7 workers have as many rows each as 4 have."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` is cuda where the cluster has a GPU for every worker, else cpu."""
+    """`auto` is cuda where there is a GPU for every worker, else cpu."""
     cpus_per_worker: PositiveInt = 1
     """CPUs reserved for a worker, and its number of torch threads."""
     max_restarts: Annotated[int, Field(ge=0)] = 3
-    """How often a run goes on from its last checkpoint after a worker or node is lost."""
+    """How often a run goes on from its last checkpoint after a worker or node is lost. It does not
+    apply with `num_workers: 0`, where the worker is the process that would start it again."""
     timeout_seconds: PositiveInt = 300
     """A collective operation that waits longer than this ends the attempt."""
     grace_seconds: PositiveInt = 25
     """After SIGTERM, time to take a checkpoint; less than the sender waits before it kills: 30 in
     Kubernetes unless said otherwise, 3 for `ray job stop` (RAY_JOB_STOP_WAIT_TIME_S)."""
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether the process that starts the run trains it, without Ray."""
+        return self.num_workers == 0
+
+    @property
+    def world_size(self) -> int:
+        """Workers that train the run: one where that is this process."""
+        return max(1, self.num_workers)
 
 
 class Metrics(Section):
@@ -186,7 +197,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _lanes_can_be_shared_out(self) -> Self:
         workers, lanes, rows = (
-            self.cluster.num_workers,
+            self.cluster.world_size,
             self.data.lanes,
             self.training.global_batch_size,
         )

@@ -146,3 +146,16 @@ def plan_of(manifest: Manifest, data: Data, *, global_batch_size: int, seed: int
         window_row_groups=1 if seed is None else data.shuffle_window_row_groups,
         seed=seed,
     )
+
+
+def last_step(plan: Plan, *, epochs: int | None, max_steps: int | None) -> int:
+    """Steps at the end of a run: whichever of the two comes first, or one epoch without either.
+
+    Args:
+        plan: of the training log.
+        epochs: passes over it.
+    """
+    if epochs is None and max_steps is not None:
+        return max_steps
+    by_epochs = (epochs or 1) * plan.steps_per_epoch
+    return min(by_epochs, max_steps or by_epochs)

@@ -3,25 +3,52 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import Protocol
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.events import tell
-from recsys_mtl.exporter.actor import RunExporter
-from recsys_mtl.exporter.snapshot import RunInfo, State, Status
+from recsys_mtl.exporter.snapshot import RunView, State, Status
 
-_START_SECONDS = 120
-_ANSWER_SECONDS = 5
 _SCRAPES_AFTER_THE_END = 2
 _PAUSE_SECONDS = 0.5
 _NOWHERE = "[]"
+
+
+class ExporterLostError(Exception):
+    """The exporter does not answer: its process is starting, was lost, or is too slow."""
+
+
+class Exporter(Protocol):
+    """A `RunExporter`, of this process or of another; all its methods may raise
+    ExporterLostError."""
+
+    def serve(
+        self,
+        bind_address: str,
+        ports: Sequence[int],
+        token: str | None,
+        earlier: Status | None = None,
+    ) -> int:
+        """Answer scrapes, and return the port.
+
+        Raises:
+            OSError: no port is free.
+        """
+
+    def status(self) -> Status:
+        """What the driver follows, and keeps."""
+
+    def show(self, view: RunView) -> None:
+        """Have pages show this view, which the driver has."""
+
+    def ask_to_stop(self) -> None:
+        """Have the workers take a checkpoint and leave."""
+
+    def end(self, state: State) -> None:
+        """The run has ended so."""
 
 
 class Endpoint:
@@ -40,52 +67,44 @@ class Endpoint:
         self._serves = True  # as far as there is a port
         self._last: Status | None = None
         self._lock = threading.Lock()  # an older status must not be shown after a newer one
-        self._actor: Any = None
-
-    @property
-    def actor(self) -> Any:
-        """Its handle, for rank 0."""
-        assert self._actor is not None, "start it first"
-        return self._actor
+        self._exporter: Exporter | None = None
+        self._address = ""
 
     @property
     def has_begun(self) -> bool:
         """Whether an attempt to train had begun when the exporter was last asked."""
         return self._last is not None and bool(self._last.view.attempts)
 
-    def start(self, info: RunInfo) -> None:
-        """Make the actor on this node, have it serve its page, and say where."""
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        # Ray starts it again when its process dies; its page comes back with the next `status`.
-        self._actor = (
-            ray.remote(RunExporter)
-            .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
-            .remote(info)
-        )
-        self._serve(_START_SECONDS)
+    def start(self, exporter: Exporter, address: str) -> None:
+        """Have an exporter serve its page, and say where.
+
+        Args:
+            address: host name or IP address of this machine, for those who scrape.
+        """
+        self._exporter, self._address = exporter, address
+        self._serve(exporter)
         self.status()
 
     def status(self) -> Status | None:
         """How training stands, which pages show from then on; None without an answer."""
-        with self._lock:
-            try:
-                status: Status = ray.get(self.actor.status.remote(), timeout=_ANSWER_SECONDS)
-            except RayError:
-                return None
+        with self._lock, suppress(ExporterLostError):
+            exporter = self._started()
+            status = exporter.status()
             if status.port is None and self._serves:
                 # The exporter was lost, and Ray has made another. Until that is served, it does
                 # not know what it has to go on from.
-                self._serve(_ANSWER_SECONDS)
+                self._serve(exporter)
                 return None
             if status.port is not None:
                 self._announce(status.port)
             self._last = status
-            self.actor.show.remote(status.view)
+            exporter.show(status.view)
             return status
+        return None
 
     def ask_to_stop(self) -> None:
         """Have the workers take a checkpoint and leave; does not wait."""
-        self.actor.ask_to_stop.remote()
+        self._started().ask_to_stop()
 
     def end(self, state: State, *, why: str = "", seconds_left: Callable[[], float]) -> None:
         """Show how the run has ended, until Prometheus has seen it.
@@ -95,8 +114,8 @@ class Endpoint:
             seconds_left: asked again and again, for the time that this may take.
         """
         try:
-            ray.get(self.actor.end.remote(state), timeout=_ANSWER_SECONDS)
-        except RayError:
+            self._started().end(state)
+        except ExporterLostError:
             return  # there is nothing left to show it
         self._linger(why.strip().partition("\n")[0], seconds_left)
 
@@ -130,22 +149,26 @@ class Endpoint:
                 return
             time.sleep(_PAUSE_SECONDS)
 
-    def _serve(self, timeout_seconds: float) -> None:
+    def _started(self) -> Exporter:
+        assert self._exporter is not None, "start it first"
+        return self._exporter
+
+    def _serve(self, exporter: Exporter) -> None:
         """Have the page served on the port that Prometheus knows, else where a port is free."""
         metrics = self._metrics
         ports = metrics.ports if self._announced is None else [self._announced[0], *metrics.ports]
-        call = self.actor.serve.remote(metrics.bind_address, ports, self._token, self._last)
         try:
-            self._announce(int(ray.get(call, timeout=timeout_seconds)))
-        except RayTaskError as error:  # an OSError: no port is free
+            port = exporter.serve(metrics.bind_address, ports, self._token, self._last)
+            self._announce(port)
+        except OSError as error:
             self._serves = False
             tell(
                 "no_metrics",
-                f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({error.cause}); "
+                f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({error}); "
                 "training goes on without it. Set metrics.port to a free port, a range, or 0 for "
                 "any",
             )
-        except RayError:
+        except ExporterLostError:
             return  # it still starts, or was lost: the next `status` tells
 
     def _announce(self, port: int) -> None:
@@ -153,7 +176,7 @@ class Endpoint:
         if self._announced is not None and self._announced[0] == port:
             return
         address = self._metrics.bind_address
-        host = ray.util.get_node_ip_address() if address in ("0.0.0.0", "::") else address
+        host = self._address if address in ("0.0.0.0", "::") else address
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}/metrics"
         tell("metrics", f"metrics: {url}", url=url)

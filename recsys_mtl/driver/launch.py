@@ -5,43 +5,54 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-import ray
-
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
 from recsys_mtl.data.manifest import Manifest, read_manifest
-from recsys_mtl.data.plan import plan_of
-from recsys_mtl.driver.cluster import device_of, start_ray
+from recsys_mtl.data.plan import last_step, plan_of
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import tell
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
-from recsys_mtl.driver.progress import show_result, showing_progress
-from recsys_mtl.driver.ray_train import fit
-from recsys_mtl.driver.run_folder import RunFolder, result_of
+from recsys_mtl.driver.progress import showing_progress
+from recsys_mtl.driver.result import result_of, show_result
+from recsys_mtl.driver.run_folder import RunFolder, TrainedBy
+from recsys_mtl.driver.runner import Runner, runner_of
 from recsys_mtl.driver.storage import storage_url
 from recsys_mtl.exporter.snapshot import RunInfo
+from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.columns import trace_columns
+from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.methods import method_of
 
 _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 
 
-def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
+def launch(
+    config: RunConfig,
+    *,
+    fresh: bool,
+    body: BodyFactory | None = None,
+    method: Method | None = None,
+) -> dict[str, Any]:
     """Train the run, or go on with it, and return its result.json.
+
+    Args:
+        fresh: delete what an earlier run of the name has left, and begin anew.
+        body: makes a body of one's own, instead of the one that `model` describes.
+        method: one's own, instead of the one that `method` describes.
 
     Raises:
         UserError: configuration, data or an earlier run of the name forbid it.
         LeaseError: another driver trains the run.
-        TrainingError: the workers failed more often than cluster.max_restarts.
+        TrainingError: a worker failed, more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
     _refuse_a_passing_folder(config)
     train = read_manifest(config.data.train, config.data)
     evaluation = read_manifest(config.data.eval, config.data)
-    last_step, folder = _last_step(config, train), RunFolder(config)
-    finished = None if fresh else _finished(folder, config, train, last_step)
+    end, folder = _last_step(config, train), RunFolder(config)
+    finished = None if fresh else _finished(folder, config, train, end)
     if finished is not None:
         return finished
 
@@ -50,14 +61,13 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
         Lease(folder.url).held(lambda: sigterm.leave_if_asked(config.run.name)),
     ):
         # The driver that was waited for may have ended it.
-        finished = None if fresh else _finished(folder, config, train, last_step)
+        finished = None if fresh else _finished(folder, config, train, end)
         if finished is not None:
             return finished
-        started, endpoint = time.time(), Endpoint(config)
+        started, endpoint, runner = time.time(), Endpoint(config), runner_of(config)
         try:
-            start_ray(config)
+            device = runner.start()
             sigterm.listen()
-            device = device_of(config)
             # Only now, when nothing more speaks against the run, does an earlier one give way.
             if fresh:
                 folder.delete()
@@ -68,35 +78,39 @@ def launch(config: RunConfig, *, fresh: bool) -> dict[str, Any]:
                 train=train,
                 eval=evaluation,
                 run_url=folder.url,
-                last_step=last_step,
+                last_step=end,
+                body=body,
+                method=method,
             )
-            endpoint.start(_run_info(job, started))
-            return _run_to_the_end(job, folder, endpoint, sigterm, started)
+            endpoint.start(runner.start_exporter(_run_info(job, started)), runner.address)
+            return _run_to_the_end(job, folder, runner, endpoint, sigterm, started)
         finally:
             endpoint.close()
-            ray.shutdown()
+            runner.close()
 
 
 def _run_to_the_end(
-    job: TrainJob, folder: RunFolder, endpoint: Endpoint, sigterm: Sigterm, started: float
+    job: TrainJob,
+    folder: RunFolder,
+    runner: Runner,
+    endpoint: Endpoint,
+    sigterm: Sigterm,
+    started: float,
 ) -> dict[str, Any]:
     """Train, and write and tell the result; whatever the end, the endpoint shows it."""
     config = job.config
-    tell(
-        "run",
-        f"run {config.run.name}: {job.train.rows:,} rows, {job.last_step:,} steps of "
-        f"{config.training.global_batch_size:,}, {config.cluster.num_workers} worker(s) on "
-        f"{job.device}",
-        run=config.run.name,
-        rows=job.train.rows,
-        last_step=job.last_step,
-        workers=config.cluster.num_workers,
-        device=job.device,
-    )
+    _tell_begin(job)
     try:
-        metrics = _train(job, endpoint, sigterm)
-        result = result_of(config, metrics, wall_seconds=time.time() - started)
-        folder.finish(result, _run_info(job, started).columns)
+        metrics = _train(job, runner, endpoint, sigterm)
+        method, settings = _method(job)
+        result = result_of(
+            config,
+            metrics,
+            wall_seconds=time.time() - started,
+            method=method,
+            method_settings=settings,
+        )
+        folder.finish(result, trace_columns(config.task_names, method.diagnostics))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         from_outside = interrupted or isinstance(error, PreemptionError)
@@ -111,26 +125,48 @@ def _run_to_the_end(
     return result
 
 
-def _run_info(job: TrainJob, started: float) -> RunInfo:
-    config = job.config
+def _tell_begin(job: TrainJob) -> None:
+    config, cluster = job.config, job.config.cluster
+    workers = "this process" if cluster.in_this_process else f"{cluster.world_size} worker(s)"
+    tell(
+        "run",
+        f"run {config.run.name}: {job.train.rows:,} rows, {job.last_step:,} steps of "
+        f"{config.training.global_batch_size:,}, {workers} on {job.device}",
+        run=config.run.name,
+        rows=job.train.rows,
+        last_step=job.last_step,
+        workers=cluster.world_size,
+        device=job.device,
+    )
+
+
+def _method(job: TrainJob) -> tuple[Method, dict[str, Any]]:
+    """The method that trains the run, and its settings as far as they are known."""
+    if job.method is not None:
+        return job.method, {"kind": job.method.name}
     # The driver's own: what a method reports does not depend on the backend.
-    method = job.method or method_of(config.method, operations_of("torch"))
+    configured = job.config.method
+    return method_of(configured, operations_of("torch")), configured.model_dump(mode="json")
+
+
+def _run_info(job: TrainJob, started: float) -> RunInfo:
+    config, (method, settings) = job.config, _method(job)
     return RunInfo(
         run=config.run.name,
         task_names=config.task_names,
         method=method.name,
         scope=config.gradients.scope if method.compares_gradients else "",
-        alpha=float(config.method.model_dump().get("alpha", math.nan)),
+        alpha=float(settings.get("alpha", math.nan)),
         columns=tuple(trace_columns(config.task_names, method.diagnostics)),
         device=job.device,
-        workers=config.cluster.num_workers,
+        workers=config.cluster.world_size,
         version=version("recsys-mtl"),
         started_at=started,
     )
 
 
-def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any]:
-    """Train to the end; the metrics of the last report.
+def _train(job: TrainJob, runner: Runner, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any]:
+    """Train to the end; the metrics of the last checkpoint.
 
     Raises:
         PreemptionError: SIGTERM came before the end.
@@ -142,7 +178,7 @@ def _train(job: TrainJob, endpoint: Endpoint, sigterm: Sigterm) -> dict[str, Any
             showing_progress(endpoint.status, tasks),
             sigterm.stopping(endpoint.ask_to_stop, lambda: endpoint.has_begun),
         ):
-            metrics = fit(job, endpoint.actor)
+            metrics = runner.fit(job)
     except UserError:
         raise
     except (Exception, KeyboardInterrupt):
@@ -172,32 +208,50 @@ def _refuse_a_passing_folder(config: RunConfig) -> None:
 
 def _last_step(config: RunConfig, train: Manifest) -> int:
     """Steps at the end of the run."""
-    training = config.training
-    plan = plan_of(
-        train, config.data, global_batch_size=training.global_batch_size, seed=config.run.seed
-    )
-    if training.epochs is None and training.max_steps is not None:
-        return training.max_steps
-    by_epochs = (training.epochs or 1) * plan.steps_per_epoch
-    return min(by_epochs, training.max_steps or by_epochs)
+    training, seed = config.training, config.run.seed
+    plan = plan_of(train, config.data, global_batch_size=training.global_batch_size, seed=seed)
+    return last_step(plan, epochs=training.epochs, max_steps=training.max_steps)
 
 
 def _finished(
-    folder: RunFolder, config: RunConfig, train: Manifest, last_step: int
+    folder: RunFolder, config: RunConfig, train: Manifest, end: int
 ) -> dict[str, Any] | None:
     """The result of a run of this name, told, where it has already come to its end.
 
     Raises:
         UserError: there is a run of this name that this configuration may not go on with.
     """
-    earlier = folder.earlier() if folder.has_checkpoint() else None
+    trained_by = folder.trained_by()
+    earlier = None if trained_by is None else folder.earlier()
     if earlier is None:
         return None
+    _refuse_another_host(config, trained_by)
     old_config, old_digest = earlier
     refuse_changes(old_config, config, old_digest, train.digest)
     result = folder.result()
-    if result is None or result["steps"] != last_step:
+    if result is None or result["steps"] != end:
         return None
     tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
     show_result(result, folder.url)
     return result
+
+
+def _refuse_another_host(config: RunConfig, trained_by: TrainedBy | None) -> None:
+    """Ray Train and a driver that trains itself keep their checkpoints each in its own way.
+
+    Raises:
+        UserError: the run was begun by the other one.
+    """
+    here = config.cluster.in_this_process
+    if trained_by == ("this process" if here else "ray"):
+        return
+    begun, change = (
+        ("on Ray", "set cluster.num_workers to 1 or more")
+        if here
+        else ("in its driver's process, without Ray", "set cluster.num_workers to 0")
+    )
+    raise UserError(
+        f"run {config.run.name!r} was begun {begun}, and cluster.num_workers is "
+        f"{config.cluster.num_workers}; {change}, choose another run.name, or start anew with "
+        "--fresh"
+    )

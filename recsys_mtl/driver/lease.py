@@ -9,7 +9,6 @@ in it leaves. Clocks of nodes may differ by a few seconds, not by a minute.
 
 import json
 import os
-import signal
 import socket
 import time
 import uuid
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.interruption import interrupter
 from recsys_mtl.driver.repeating import repeating
 from recsys_mtl.driver.storage import Folder
 
@@ -60,12 +60,13 @@ class Lease:
     """The right to train one run."""
 
     def __init__(self, run_url: str) -> None:
-        """Of the run whose folder this is."""
+        """Of the run whose folder this is, for the thread that calls this."""
         storage, _, self._run = run_url.rpartition("/")
         self._folder, self._file = Folder(storage), f".{self._run}.lease"
         self._key = uuid.uuid4().hex
         self._written_at = self._interrupted_at = -float("inf")
         self._lost = ""
+        self._interrupt = interrupter()
         self._told_of_trouble = False
 
     @contextmanager
@@ -78,7 +79,7 @@ class Lease:
         Raises:
             UserError: the storage cannot be used.
             LeaseError: another driver goes on training, or has taken over because this one was
-                thought dead; the main thread is then interrupted, as by Ctrl-C.
+                thought dead; the thread that holds it is then interrupted, as by Ctrl-C.
         """
         try:
             self._acquire(pause)
@@ -137,7 +138,7 @@ class Lease:
         )
         if time.monotonic() - self._interrupted_at > _INTERRUPTED_SECONDS:
             self._interrupted_at = time.monotonic()
-            os.kill(os.getpid(), signal.SIGINT)
+            self._interrupt()
 
     def _release(self) -> None:
         with suppress(UserError):

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.repeating import repeating
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -21,7 +22,8 @@ class PreemptionError(Exception):
 class Sigterm:
     """Between `with` and its end, SIGTERM is noted, and no more happens by itself.
 
-    A second one changes nothing: Kubernetes and Ray may both send theirs.
+    A second one changes nothing: Kubernetes and Ray may both send theirs. In a thread other than
+    the main one nothing is noted: signals are then left to whoever holds that.
     """
 
     def __init__(self, grace_seconds: float) -> None:
@@ -29,10 +31,12 @@ class Sigterm:
         self.asked = False
         """Whether it came."""
         self._grace_seconds, self._until = grace_seconds, float("inf")
+        self._notes = in_main_thread()
 
     def listen(self) -> None:
         """Hear of it again, after something else has taken the signal: Ray does when it starts."""
-        signal.signal(signal.SIGTERM, self._note)
+        if self._notes:
+            signal.signal(signal.SIGTERM, self._note)
 
     def leave_if_asked(self, run: str) -> None:
         """Nothing, where it has not come.
@@ -83,9 +87,10 @@ class Sigterm:
         return repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
 
     def __enter__(self) -> Self:
-        # What interrupts a run is SIGINT, which is blocked in some of the processes Ray starts.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        self._before = signal.signal(signal.SIGTERM, self._note)
+        if self._notes:
+            # What interrupts a run is SIGINT, which is blocked in some of the processes Ray starts.
+            self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(
@@ -94,7 +99,9 @@ class Sigterm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        if self._notes:
+            signal.signal(signal.SIGTERM, self._before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # No lock and no call: the main thread may stand anywhere, this function included.

@@ -1,43 +1,18 @@
-"""What a person sees: the check of a log, the progress line, the table at the end."""
+"""The line that a person sees while a run goes on."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.live import Live
-from rich.table import Table
 
-from recsys_mtl.config import RunConfig
-from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.driver.events import console, is_json, tell
 from recsys_mtl.driver.repeating import repeating
 from recsys_mtl.exporter.snapshot import Snapshot, Status
 
 _SECONDS_BETWEEN_LINES = 10.0  # where lines cannot be redrawn
-
-
-def show_log(part: str, url: str, config: RunConfig) -> None:
-    """Read a log's footers and say what is there.
-
-    Raises:
-        DataError: it cannot be trained on.
-    """
-    manifest = read_manifest(url, config.data)
-    largest = max(group.rows for group in manifest.row_groups)
-    ids = [f.column or n for n, f in config.data.id_features()]
-    dense = [f.column or n for n, f in config.data.dense_features()]
-    labels = [f"{t} ({c})" if t != c else t for t, c in config.data.labels.items()]
-    lines = (
-        f"data.{part}: {manifest.rows:,} rows in {len(manifest.files):,} file(s), "
-        f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}",
-        f"  {len(ids)} id features: {', '.join(ids) or 'none'}",
-        f"  {len(dense)} dense features: {', '.join(dense) or 'none'}",
-        f"  {len(labels)} label(s): {', '.join(labels)}",
-    )
-    for line in lines:
-        tell("log", line)
 
 
 @contextmanager
@@ -49,11 +24,10 @@ def showing_progress(
     Args:
         status: how it stands; None where that is not known.
     """
-    with (
-        Live(console=console, auto_refresh=False, transient=True)
-        if not is_json()
-        else (nullcontext()) as live
-    ):
+    # A notebook counts as a terminal, but redraws by widgets that need not be installed.
+    redraws = console.is_terminal and not console.is_jupyter and not is_json()
+    live = Live(console=console, auto_refresh=False, transient=True) if redraws else None
+    with live or nullcontext():
         line = _ProgressLine(status, task_names, live)
         with repeating(line.look, seconds=0.5, name="progress"):
             yield
@@ -85,7 +59,7 @@ class _ProgressLine:
         if snapshot is None or snapshot.step == self._shown:
             return
         line = progress_line(snapshot, self._tasks)
-        if self._live is not None and console.is_terminal:
+        if self._live is not None:
             self._live.update(line, refresh=True)
         elif time.monotonic() - self._shown_at < _SECONDS_BETWEEN_LINES:
             return
@@ -98,7 +72,7 @@ def progress_line(snapshot: Snapshot, task_names: tuple[str, ...]) -> str:
     """One line: epoch, step, rows a second, and for each task loss, window AUC and weight."""
     row = snapshot.row
     tasks = "  ".join(
-        f"{t} loss {row[f'loss_{t}']:.4f} auc {_number(row[f'auc_window_{t}'])} "
+        f"{t} loss {row[f'loss_{t}']:.4f} auc {number_or_dash(row[f'auc_window_{t}'])} "
         f"w {row[f'weight_{t}']:.2f}"
         for t in task_names
     )
@@ -126,57 +100,6 @@ def _progress_fields(snapshot: Snapshot, task_names: tuple[str, ...]) -> dict[st
     }
 
 
-def show_result(result: Mapping[str, Any], run_url: str) -> None:
-    """A table of the tasks, what is worth a second look, and where everything is."""
-    sentence = f"run {result['run']}: {result['rows']:,} rows in {result['steps']:,} steps"
-    if is_json():
-        tell("result", sentence, url=run_url, result=dict(result))
-    else:
-        console.print(_table(sentence, result["tasks"]))
-    for note in _notes(result):
-        tell("note", note)
-    if not is_json():
-        for text, name in (
-            ("result", "result.json"),
-            ("traces", "traces.png"),
-            ("trace", "trace/"),
-            ("configuration", "config.yaml"),
-            ("checkpoints", ""),
-        ):
-            console.print(f"{text + ':':15}{run_url}/{name}")
-
-
-def _table(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table(title=title)
-    for column in ("task", "AUC", "log-loss", "mean w", "positives", "rows"):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    for task, numbers in tasks.items():
-        table.add_row(
-            task,
-            _number(numbers["auc"]),
-            _number(numbers["log_loss"]),
-            _number(numbers["mean_weight"]),
-            f"{numbers['positives']:,}",
-            f"{numbers['rows']:,}",
-        )
-    return table
-
-
-def _notes(result: Mapping[str, Any]) -> Iterator[str]:
-    for task, numbers in result["tasks"].items():
-        if numbers["auc"] is None:
-            known = f"{numbers['positives']} of {numbers['rows']} known labels are positive"
-            yield f"{task}: no AUC on data.eval, where {known}; it needs both kinds"
-        if numbers["not_finite"]:
-            yield (
-                f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
-                "stand in no number above"
-            )
-    if result["skipped_steps"]:
-        yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
-    if result["rejected_rows"]:
-        yield f"{result['rejected_rows']:,} rows were left out as unusable"
-
-
-def _number(value: float | None) -> str:
+def number_or_dash(value: float | None) -> str:
+    """Four decimals, or a dash for what is not known."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -14,6 +14,7 @@ import torch
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.exporter.client import ExporterFeed
 from recsys_mtl.exporter.snapshot import CheckpointInfo
+from recsys_mtl.worker.host import FinishedCommit
 from recsys_mtl.worker.job import TrainJob
 
 
@@ -42,7 +43,7 @@ class RayHost:
         checkpoint = ray.train.get_checkpoint()
         return None if checkpoint is None else RayCheckpoint(checkpoint)
 
-    def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> "FinishedCommit":
+    def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> FinishedCommit:
         """Have Ray Train upload every worker's folder and commit them as one checkpoint."""
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="recsys_mtl_checkpoint_") as folder:
@@ -71,14 +72,3 @@ class RayCheckpoint:
         """All of it, on this machine while the context lasts."""
         with self._checkpoint.as_directory() as folder:
             yield Path(folder)
-
-
-class FinishedCommit:
-    """A commit that did not return before it was done; see `PendingCommit`."""
-
-    def __init__(self, checkpoint: CheckpointInfo) -> None:
-        self._checkpoint = checkpoint
-
-    def wait(self) -> CheckpointInfo:
-        """What was committed."""
-        return self._checkpoint

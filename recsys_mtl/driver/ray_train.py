@@ -5,7 +5,6 @@ Ray Train's controller, a process of its own, imports this file too.
 
 import os
 import signal
-from textwrap import shorten
 from typing import Any
 
 import ray
@@ -17,14 +16,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
+from recsys_mtl.driver.interruption import in_main_thread
+from recsys_mtl.driver.runner import TrainingError, in_one_line
 from recsys_mtl.worker.job import TrainJob
 
 _CHECKPOINTS_KEPT = 2
-_LETTERS_TOLD = 160  # of an error, before it follows whole
-
-
-class TrainingError(Exception):
-    """Training ended with an error that is not the user's."""
 
 
 def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
@@ -71,11 +67,12 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         if user_error is not None:
             raise user_error from None
         raise TrainingError(
-            f"run {name!r} failed ({_in_one_line(error)}); the same command goes on from its last "
-            f"checkpoint. Workers' logs: {_log_folder()}\n{error}"
+            f"run {name!r} failed ({_first_failure(error)}); the same command goes on from its "
+            f"last checkpoint. Workers' logs: {_log_folder()}\n{error}"
         ) from None
     finally:
-        signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
+        if in_main_thread():
+            signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
     return dict(result.metrics)
 
 
@@ -115,17 +112,12 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return None
 
 
-def _in_one_line(error: TrainingFailedError) -> str:
+def _first_failure(error: TrainingFailedError) -> str:
     """The first worker's error, without its traceback; or what failed besides workers."""
     failures = getattr(error, "worker_failures", {})
     for rank, failure in sorted(failures.items()):
-        return f"worker {rank}: {_last_line(failure)}"
-    return _last_line(getattr(error, "controller_failure", error))
-
-
-def _last_line(error: BaseException) -> str:
-    line = str(error).strip().rpartition("\n")[2] or type(error).__name__
-    return shorten(line, _LETTERS_TOLD, placeholder=" ...")
+        return f"worker {rank}: {in_one_line(failure)}"
+    return in_one_line(getattr(error, "controller_failure", error))
 
 
 def _log_folder() -> str:

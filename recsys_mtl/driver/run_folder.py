@@ -3,26 +3,36 @@
 config.yaml   the resolved configuration
 data.json     the training log's digest
 result.json   when the run has finished
-trace/        one row a step
+trace/        one row per step
 traces.png    the trace, drawn
-checkpoint_*  committed checkpoints, and Ray Train's own book-keeping
+
+A run on Ray has besides
+checkpoint_*                      its checkpoints
+checkpoint_manager_snapshot.json  Ray Train's index of those that are committed
+
+A run that trains in its driver's process (cluster.num_workers: 0) has besides
+local_checkpoint_*      its checkpoints
+local_checkpoints.json  the index of those that are committed
 """
 
 import io
 import json
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.driver.local_checkpoints import INDEX as _LOCAL_INDEX
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
 
 _RAY_TRAIN_RECORD = "checkpoint_manager_snapshot.json"
+
+TrainedBy = Literal["ray", "this process"]
+"""Ray Train's workers, or the process that started the run."""
 
 
 class RunFolder:
@@ -68,9 +78,12 @@ class RunFolder:
         self._files.write("traces.png", picture.getvalue())
         self._files.write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 
-    def has_checkpoint(self) -> bool:
-        """Whether a checkpoint was ever committed: before that, there is no run to go on with."""
-        return self._files.exists(_RAY_TRAIN_RECORD)
+    def trained_by(self) -> TrainedBy | None:
+        """Whose committed checkpoints are there; None before the first, when there is no run to go
+        on with."""
+        if self._files.exists(_RAY_TRAIN_RECORD):
+            return "ray"
+        return "this process" if self._files.exists(_LOCAL_INDEX) else None
 
     def delete(self) -> None:
         """Remove the whole run.
@@ -86,57 +99,3 @@ class RunFolder:
                 "by hand or choose another run.name"
             )
         self._files.remove()
-
-
-def result_of(config: RunConfig, metrics: dict[str, Any], wall_seconds: float) -> dict[str, Any]:
-    """result.json, with null for what cannot be known.
-
-    Args:
-        metrics: of the last report, whose checkpoint is the run's end.
-    """
-    totals, steps = metrics["totals"], metrics["step"]
-    tasks = {
-        task: {
-            "auc": _known(numbers["auc"]),
-            "log_loss": _known(numbers["log_loss"]),
-            "calibration": _known(numbers["calibration"]),
-            "positives": numbers["positives"],
-            "rows": numbers["rows"],
-            "not_finite": numbers["not_finite"],
-            "mean_weight": totals["weight_sums"][task] / steps,
-        }
-        for task, numbers in metrics["evaluation"].items()
-    }
-    deconflicts = config.method.kind != "uniform"
-    return {
-        "run": config.run.name,
-        "finished": True,
-        "world_size": config.cluster.num_workers,
-        "epochs": metrics["epochs"],
-        "steps": steps,
-        "rows": totals["rows"],
-        "rows_per_second": totals["rows"] / totals["seconds"],
-        "wall_seconds": wall_seconds,
-        "method": config.method.model_dump(mode="json"),
-        "tasks": tasks,
-        # Steps that compared the tasks' gradients, and those of them that saw a conflict. The
-        # uniform sum has no gradient per task.
-        "compared_steps": totals["compared_steps"] if deconflicts else None,
-        "conflicting_steps": totals["conflicting_steps"] if deconflicts else None,
-        "min_norm_steps": totals["min_norm_steps"] if deconflicts else None,
-        # Of the steps that compared cheaper coefficients with every task's gradient.
-        "audited_steps": totals["audited_steps"],
-        "opposing_steps": totals["opposing_steps"],
-        "skipped_steps": totals["skipped_steps"],
-        "rejected_rows": sum(totals["rejected_rows"].values()),
-        "rejected_rows_by_reason": totals["rejected_rows"],
-        "nulls": {column: count for column, count in totals["nulls"].items() if count},
-        "parameters": metrics["parameters"],
-        # Handed to collective operations by all workers together.
-        "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
-        "sharding": metrics["sharding"],
-    }
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -1,11 +1,14 @@
-"""Small files under run.storage_path, on any file system or object store that fsspec knows."""
+"""Files and folders under run.storage_path, on any file system or object store of fsspec's."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from recsys_mtl.config import UserError
 
@@ -68,10 +71,82 @@ class Folder:
 
     def remove(self, name: str = "") -> None:
         """Have no such file, or the folder with all that is in it; there may be none."""
-        path = f"{self._path}/{name}" if name else self._path
+        self._remove(f"{self._path}/{name}" if name else self._path, recursive=not name)
+
+    def names(self) -> list[str]:
+        """What the files and folders in it are called; none where it is not there."""
         with self._named():
             try:
-                self._filesystem.rm(path, recursive=not name)
+                found = self._filesystem.ls(self._path, detail=False)
+            except FileNotFoundError:
+                return []
+            return [path.rstrip("/").rpartition("/")[2] for path in found]
+
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[Path]:
+        """An empty folder of this machine, which is the folder `name` after the context has ended.
+
+        On this machine it appears there whole; elsewhere file after file. After an error it does
+        not appear.
+        """
+        here = self._here
+        if here is None:
+            with tempfile.TemporaryDirectory(prefix="recsys_mtl_") as made:
+                yield Path(made)
+                self._upload(Path(made), name)
+            return
+        with self._named():
+            temporary = here / f".{name}.{self._key}.tmp"
+            temporary.mkdir(parents=True)
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        with self._named():
+            temporary.rename(here / name)
+
+    @contextmanager
+    def on_this_machine(self, name: str) -> Iterator[Path]:
+        """The folder `name`, fetched where it is elsewhere, while the context lasts."""
+        here = self._here
+        if here is not None:
+            yield here / name
+            return
+        with tempfile.TemporaryDirectory(prefix="recsys_mtl_") as made:
+            self._download(name, Path(made))
+            yield Path(made)
+
+    def remove_folder(self, name: str) -> None:
+        """Have no folder of this name in it."""
+        self._remove(f"{self._path}/{name}", recursive=True)
+
+    @property
+    def _here(self) -> Path | None:
+        """Its path on this machine; None for storage that is elsewhere."""
+        return Path(self._path) if isinstance(self._filesystem, LocalFileSystem) else None
+
+    def _upload(self, source: Path, name: str) -> None:
+        files = [file for file in source.rglob("*") if file.is_file()]
+        with self._named():
+            for file in files:
+                target = f"{self._path}/{name}/{file.relative_to(source).as_posix()}"
+                if not self._whole:
+                    self._filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self._filesystem.put_file(str(file), target)
+
+    def _download(self, name: str, target: Path) -> None:
+        with self._named():
+            source = f"{self._path}/{name}"
+            for path in self._filesystem.find(source):
+                file = target / path.removeprefix(f"{source}/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._filesystem.get_file(path, str(file))
+
+    def _remove(self, path: str, *, recursive: bool) -> None:
+        with self._named():
+            try:
+                self._filesystem.rm(path, recursive=recursive)
             except FileNotFoundError:
                 return
 

@@ -1,7 +1,8 @@
 """The run's Prometheus endpoint, and the sign that asks workers to stop.
 
-Runs as an actor that the driver makes, so that it outlives restarts of the workers. Rank 0 sends
-it a `Snapshot` at every log interval and does not wait; the driver tells it how the run ends.
+Runs as an actor that the driver makes, so that it outlives restarts of the workers, or in the
+driver's process where that trains itself. Rank 0 sends it a `Snapshot` at every log interval and
+does not wait; the driver tells it how the run ends.
 
 No counter ever goes back, whichever worker or exporter is lost. Counters are the run's totals,
 which travel with its checkpoints, and stay at their highest while workers train the same steps
@@ -19,7 +20,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 
 from recsys_mtl.exporter.families import counts_of, families
-from recsys_mtl.exporter.page_server import serve_page
+from recsys_mtl.exporter.page_server import ServedPage, serve_page
 from recsys_mtl.exporter.snapshot import Attempt, RunInfo, RunView, Snapshot, State, Status
 
 
@@ -28,7 +29,7 @@ class RunExporter:
 
     def __init__(self, info: RunInfo) -> None:
         self._newest = self._shown = RunView(info)
-        self._port: int | None = None
+        self._served: ServedPage | None = None
         self._scrapes = 0
         self._stop_asked = False
         self._page: bytes | None = None
@@ -51,12 +52,17 @@ class RunExporter:
         Raises:
             OSError: no port is free.
         """
-        if self._port is not None:  # whoever asked did not wait for the answer
-            return self._port
-        if earlier is not None:
-            self._take_over(earlier)
-        self._port = serve_page(self.page, bind_address, ports, token)
-        return self._port
+        if self._served is None:  # else whoever asked did not wait for the answer
+            if earlier is not None:
+                self._take_over(earlier)
+            self._served = serve_page(self.page, bind_address, ports, token)
+        return self._served.port
+
+    def close(self) -> None:
+        """Answer no more scrapes; an actor ends with its process instead."""
+        if self._served is not None:
+            self._served.close()
+            self._served = None
 
     def begin(self, attempt: Attempt) -> None:
         """The workers have started."""
@@ -78,7 +84,8 @@ class RunExporter:
 
     def status(self) -> Status:
         """What the driver follows, and keeps."""
-        return Status(port=self._port, view=self._newest, scrapes=self._scrapes)
+        port = None if self._served is None else self._served.port
+        return Status(port=port, view=self._newest, scrapes=self._scrapes)
 
     def show(self, view: RunView) -> None:
         """Have pages show this view, which the driver has."""

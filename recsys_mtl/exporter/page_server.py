@@ -22,18 +22,32 @@ _CLIENT_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
+class ServedPage:
+    """A page that is given out, on threads, until it is closed or the process ends."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self.port = int(server.server_address[1])
+        """Where it listens."""
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer nobody any longer, and leave the port to others."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 def serve_page(
     page: Callable[[], bytes], bind_address: str, ports: Sequence[int], token: str | None
-) -> int:
-    """Answer GET /metrics with what `page` returns, on threads, until the process ends.
+) -> ServedPage:
+    """Answer GET /metrics with what `page` returns.
 
     Args:
         page: called once a request, by any thread.
         ports: the first that is free is taken; 0 is any free one.
         token: what a client must send as `Authorization: Bearer <token>`; None asks for none.
-
-    Returns:
-        The port.
 
     Raises:
         OSError: no port is free, or the address is none of this machine's.
@@ -46,7 +60,9 @@ def serve_page(
     return _serve(page, bind_address, ports[-1], token)
 
 
-def _serve(page: Callable[[], bytes], bind_address: str, port: int, token: str | None) -> int:
+def _serve(
+    page: Callable[[], bytes], bind_address: str, port: int, token: str | None
+) -> ServedPage:
     class Handler(_Handler):
         expected = None if token is None else f"Bearer {token}".encode()
         make_page = staticmethod(page)
@@ -54,9 +70,7 @@ def _serve(page: Callable[[], bytes], bind_address: str, port: int, token: str |
     class Server(_Server):
         address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
 
-    server = Server((bind_address, port), Handler)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return int(server.server_address[1])
+    return ServedPage(Server((bind_address, port), Handler))
 
 
 class _Server(ThreadingHTTPServer):

@@ -29,6 +29,17 @@ class PendingCommit(Protocol):
         """Until it is committed; when, how long it took, and this worker's bytes."""
 
 
+class FinishedCommit:
+    """A commit that did not return before it was done; see `PendingCommit`."""
+
+    def __init__(self, checkpoint: CheckpointInfo) -> None:
+        self._checkpoint = checkpoint
+
+    def wait(self) -> CheckpointInfo:
+        """What was committed."""
+        return self._checkpoint
+
+
 class SnapshotFeed(Protocol):
     """Shows where training stands; never holds it up."""
 

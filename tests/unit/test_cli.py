@@ -12,8 +12,8 @@ import pytest
 from recsys_mtl import cli
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver import launch
-from recsys_mtl.driver import ray_train as fit
 from recsys_mtl.driver.preemption import PreemptionError
+from recsys_mtl.driver.runner import TrainingError
 from tests.unit.data.click_logs import clicks, write_groups, write_log
 from tests.unit.run_files import write_run
 
@@ -204,7 +204,7 @@ def test_a_corrupt_file_is_refused_with_its_name(
 @pytest.mark.parametrize(
     ("error", "status", "says"),
     [
-        (fit.TrainingError("worker 1 was lost"), 1, "recsys-mtl: worker 1 was lost\n"),
+        (TrainingError("worker 1 was lost"), 1, "recsys-mtl: worker 1 was lost\n"),
         (UserError("no such cluster"), 2, "recsys-mtl: no such cluster\n"),
         (
             KeyboardInterrupt(),

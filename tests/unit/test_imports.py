@@ -9,10 +9,11 @@ import pytest
 @pytest.mark.parametrize(
     ("process", "module", "unneeded"),
     [
-        ("check", "recsys_mtl.cli, recsys_mtl.driver.progress", "torch"),
+        ("check", "recsys_mtl.cli, recsys_mtl.driver.log_summary", "torch"),
         ("the exporter", "recsys_mtl.exporter.actor", "torch"),
         ("Ray Train's controller", "recsys_mtl.driver.ray_train", "torchrec"),
         ("the driver", "recsys_mtl.driver.launch", "torchrec"),
+        ("a local run", "recsys_mtl.driver.launch, recsys_mtl.driver.local_runner", "ray"),
         ("a reader of ids", "recsys_mtl.data.ids", "torch"),
         ("a reader of batches", "recsys_mtl.data.stream", "torchrec"),
     ],

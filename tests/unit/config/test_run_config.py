@@ -51,6 +51,13 @@ def test_there_is_a_lane_for_each_worker_and_lanes_divide_the_batch(
         assert abs(int(advice[1]) - rows) == min(abs(fit - rows) for fit in fitting)
 
 
+def test_no_workers_of_ray_s_are_one_worker_for_the_lanes(run_yaml: Path) -> None:
+    here = load_config(run_yaml, ("cluster.num_workers=0", "data.lanes=1")).cluster
+    assert (here.in_this_process, here.world_size) == (True, 1)
+    on_ray = load_config(run_yaml, ("cluster.num_workers=4",)).cluster
+    assert (on_ray.in_this_process, on_ray.world_size) == (False, 4)
+
+
 @pytest.mark.parametrize("tables", ["adagrad", "sgd"])
 def test_column_wise_goes_with_optimizers_that_treat_columns_alone(
     run_yaml: Path, tables: str

@@ -5,7 +5,7 @@ from itertools import chain, product
 
 import pytest
 
-from recsys_mtl.data.plan import Plan, Window
+from recsys_mtl.data.plan import Plan, Window, last_step
 
 SMALL_LOGS = [log for length in (1, 2, 3) for log in product((1, 2, 5), repeat=length)]
 """Row counts of up to three row groups."""
@@ -151,3 +151,14 @@ def test_a_log_of_one_row_makes_one_step() -> None:
 
 def test_more_lanes_than_row_groups_cut_a_row_group() -> None:
     assert [len(rows) for rows in epoch_rows(plan((6,), lanes=4), 0)] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "max_steps", "end"),
+    [(None, None, 6), (2, None, 12), (None, 100, 100), (2, 7, 7), (2, 100, 12)],
+)
+def test_a_run_ends_with_its_epochs_or_its_steps_whichever_come_first(
+    epochs: int | None, max_steps: int | None, end: int
+) -> None:
+    six_steps = plan((6,), lanes=1, rows_per_lane=1)
+    assert last_step(six_steps, epochs=epochs, max_steps=max_steps) == end

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import AbstractContextManager
@@ -167,6 +168,26 @@ def test_who_was_thought_dead_leaves_the_run_to_its_successor(run_url: str) -> N
     with pytest.raises(LeaseError, match="no longer this driver's but process 42 on gpu-7's"):
         train_while_another_takes_over()
     assert (said_by(run_url) or {})["key"] == "other", "and does not take the lease along"
+
+
+def test_a_thread_that_trains_leaves_its_run_and_the_main_thread_goes_on(run_url: str) -> None:
+    ended: list[BaseException] = []
+
+    def train_while_another_takes_over() -> None:
+        try:
+            with held(run_url):
+                say(run_url)
+                until = time.monotonic() + 10
+                while time.monotonic() < until:
+                    time.sleep(0.01)
+        except LeaseError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=train_while_another_takes_over)
+    thread.start()
+    thread.join(timeout=20)
+    (error,) = ended
+    assert "no longer this driver's but process 42 on gpu-7's" in str(error)
 
 
 def test_who_wakes_after_its_lease_has_ended_does_not_take_it_up_again(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -86,6 +87,7 @@ def test_what_interrupts_a_run_is_not_blocked() -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             be_interrupted()
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "as it was"
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -94,4 +96,24 @@ def test_afterwards_sigterm_is_what_it_was() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Sigterm(1):
         assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_another_thread_signals_stay_with_whoever_has_them() -> None:
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with Sigterm(60) as sigterm:
+                assert signal.getsignal(signal.SIGTERM) == before
+                sigterm.listen()
+                sigterm.leave_if_asked("demo")
+        except BaseException as error:
+            raised.append(error)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=10)
+    assert raised == []
     assert signal.getsignal(signal.SIGTERM) == before

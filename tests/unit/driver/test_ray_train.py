@@ -3,7 +3,7 @@
 import pytest
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
-from recsys_mtl.driver.ray_train import _in_one_line
+from recsys_mtl.driver.ray_train import _first_failure
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from recsys_mtl.driver.ray_train import _in_one_line
     ],
 )
 def test_one_line_says_which_worker_failed_of_what(error: TrainingFailedError, told: str) -> None:
-    assert _in_one_line(error).strip() == told
+    assert _first_failure(error).strip() == told
 
 
 def test_a_long_error_is_cut() -> None:
-    told = _in_one_line(WorkerGroupError("", {0: RuntimeError("word " * 200)}))
+    told = _first_failure(WorkerGroupError("", {0: RuntimeError("word " * 200)}))
     assert len(told) < 200
     assert told.endswith(" ...")

@@ -1,17 +1,15 @@
 """A run's folder: what is found there, what is written, what is deleted."""
 
 import json
-import math
 import secrets
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
-from recsys_mtl.driver.run_folder import RunFolder, result_of, storage_url
-from recsys_mtl.metrics.record import Totals
+from recsys_mtl.driver.run_folder import RunFolder
+from recsys_mtl.driver.storage import storage_url
 from tests.unit.run_files import write_run
 
 
@@ -148,49 +146,18 @@ def test_storage_of_an_unknown_kind_is_refused_with_the_key(tmp_path: Path) -> N
         RunFolder(config_at(tmp_path, "nowhere://a"))
 
 
-def metrics_of(**purchase: float) -> dict[str, Any]:
-    """A last report after 4 steps, with these numbers in place of some of the purchases'."""
-    totals = Totals(
-        rows=256,
-        rejected_rows={"unreadable": 5, "label": 2},
-        seconds=2.0,
-        weight_sums={"purchase": 3.0, "cart": 5.0},
-    )
-    numbers = {"auc": 0.75, "log_loss": 0.5, "calibration": 1.25}
-    numbers |= {"positives": 10, "rows": 100, "not_finite": 0}
-    return {
-        "step": 4,
-        "epochs": 1.0,
-        "evaluation": {"purchase": numbers | purchase, "cart": numbers},
-        "parameters": {},
-        "sharding": {},
-        "totals": totals.to_json(),
-    }
-
-
-def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -> None:
-    result = result_of(config_at(tmp_path, "runs"), metrics_of(), wall_seconds=3.0)
-    assert result["rejected_rows"] == 7
-    assert result["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
-
-
-def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
-    result = result_of(config_at(tmp_path, "runs"), metrics_of(), wall_seconds=3.0)
-    assert result["tasks"]["purchase"] == {
-        "auc": 0.75,
-        "log_loss": 0.5,
-        "calibration": 1.25,
-        "positives": 10,
-        "rows": 100,
-        "not_finite": 0,
-        "mean_weight": 0.75,
-    }
-    assert result["tasks"]["cart"]["mean_weight"] == 1.25
-
-
-def test_the_result_has_null_for_what_cannot_be_known(tmp_path: Path) -> None:
-    unknown = metrics_of(auc=math.nan, log_loss=math.nan, calibration=math.nan)
-    result = result_of(config_at(tmp_path, "runs"), unknown, wall_seconds=3.0)
-    purchase = result["tasks"]["purchase"]
-    assert purchase["auc"] is purchase["log_loss"] is purchase["calibration"] is None
-    json.dumps(result, allow_nan=False)
+@pytest.mark.parametrize(
+    ("record", "trained_by"),
+    [
+        ("checkpoint_manager_snapshot.json", "ray"),
+        ("local_checkpoints.json", "this process"),
+        (None, None),
+    ],
+)
+def test_a_run_is_whose_committed_checkpoints_it_has(
+    begun: tuple[RunFolder, Path], record: str | None, trained_by: str | None
+) -> None:
+    folder, place = begun
+    if record is not None:
+        (place / record).write_text("{}")
+    assert folder.trained_by() == trained_by

@@ -25,7 +25,7 @@ def get(port: int, path: str = "/metrics", token: str | None = None) -> tuple[in
 
 
 def test_a_scrape_gets_the_page_as_prometheus_text() -> None:
-    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None)
+    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None).port
     assert get(port) == get(port, "/") == get(port, "/metrics?x=1") == (200, PAGE)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -34,7 +34,7 @@ def test_a_scrape_gets_the_page_as_prometheus_text() -> None:
 
 @pytest.mark.parametrize("sent", [None, "", "wrong", "secre", "secrets", "sécret"])
 def test_without_the_token_nothing_is_given_out(sent: str | None) -> None:
-    port = serve_page(lambda: PAGE, "127.0.0.1", [0], "secret")
+    port = serve_page(lambda: PAGE, "127.0.0.1", [0], "secret").port
     status, body = get(port, token=sent.encode().decode("latin-1") if sent else sent)
     assert status == 401
     assert PAGE not in body
@@ -46,7 +46,7 @@ def test_the_first_free_port_of_a_range_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         first = taken.getsockname()[1]
-        port = serve_page(lambda: PAGE, "127.0.0.1", range(first, first + 50), None)
+        port = serve_page(lambda: PAGE, "127.0.0.1", range(first, first + 50), None).port
         assert first < port < first + 50
         assert get(port)[0] == 200
         with pytest.raises(OSError, match="in use"):
@@ -57,7 +57,7 @@ def test_a_client_that_says_nothing_holds_nobody_up_and_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(page_server, "_CLIENT_SECONDS", 0.5)
-    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None)
+    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None).port
     with socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
         assert get(port) == (200, PAGE)
         assert silent.recv(1) == b"", "the server has hung up"
@@ -73,7 +73,7 @@ def drip(port: int, seconds: float) -> None:
 
 def test_a_client_that_drips_bytes_is_sent_away_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_server, "_CLIENT_SECONDS", 0.5)
-    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None)
+    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None).port
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         drip(port, seconds=5)
 
@@ -82,7 +82,7 @@ def test_more_clients_than_there_are_places_are_refused_and_the_places_come_back
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(page_server, "_CLIENT_SECONDS", 1.0)
-    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None)
+    port = serve_page(lambda: PAGE, "127.0.0.1", [0], None).port
     threads = threading.active_count()
     silent = [
         socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -100,3 +100,14 @@ def test_more_clients_than_there_are_places_are_refused_and_the_places_come_back
     assert answered
     for connection in silent:
         connection.close()
+
+
+def test_a_closed_page_leaves_its_port_to_the_next_one() -> None:
+    first = serve_page(lambda: b"first", "127.0.0.1", [0], None)
+    assert get(first.port) == (200, b"first")
+    first.close()
+    with pytest.raises(OSError, match="refused"):
+        get(first.port)
+    second = serve_page(lambda: b"second", "127.0.0.1", [first.port], None)
+    assert get(second.port) == (200, b"second")
+    second.close()

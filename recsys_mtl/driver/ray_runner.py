@@ -1,0 +1,44 @@
+"""A run on Ray: its cluster, its exporter's actor and its workers; see `Runner`."""
+
+from typing import Any
+
+import ray
+
+from recsys_mtl.config import RunConfig
+from recsys_mtl.driver.cluster import device_of, start_ray
+from recsys_mtl.driver.ray_exporter import ActorExporter
+from recsys_mtl.driver.ray_train import fit
+from recsys_mtl.exporter.snapshot import RunInfo
+from recsys_mtl.worker.job import TrainJob
+
+
+class RayRunner:
+    """Joins a Ray cluster or starts one, for one run."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._exporter: ActorExporter | None = None
+
+    @property
+    def address(self) -> str:
+        """Of this node, as Ray knows it."""
+        return str(ray.util.get_node_ip_address())
+
+    def start(self) -> str:
+        """Join the cluster of RAY_ADDRESS, or start one here."""
+        start_ray(self._config)
+        return device_of(self._config)
+
+    def start_exporter(self, info: RunInfo) -> ActorExporter:
+        """Make the actor on this node."""
+        self._exporter = ActorExporter(info)
+        return self._exporter
+
+    def fit(self, job: TrainJob) -> dict[str, Any]:
+        """Train in Ray Train's workers."""
+        assert self._exporter is not None, "start it first"
+        return fit(job, self._exporter.actor)
+
+    def close(self) -> None:
+        """Leave the cluster, or end the one that was started here, with the actor."""
+        ray.shutdown()

@@ -1,0 +1,128 @@
+"""What a run has come to: result.json, and what a person sees of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from recsys_mtl.config import RunConfig
+from recsys_mtl.driver.events import console, is_json, tell
+from recsys_mtl.driver.progress import number_or_dash
+from recsys_mtl.gradients.methods.contract import Method
+
+
+def result_of(
+    config: RunConfig,
+    metrics: Mapping[str, Any],
+    wall_seconds: float,
+    *,
+    method: Method,
+    method_settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """result.json, with null for what cannot be known.
+
+    Args:
+        metrics: of the last checkpoint, which is the run's end.
+        method: the one that trained.
+        method_settings: its kind and its hyperparameters.
+    """
+    totals, steps = metrics["totals"], metrics["step"]
+    tasks = {
+        task: {
+            "auc": _known(numbers["auc"]),
+            "log_loss": _known(numbers["log_loss"]),
+            "calibration": _known(numbers["calibration"]),
+            "positives": numbers["positives"],
+            "rows": numbers["rows"],
+            "not_finite": numbers["not_finite"],
+            "mean_weight": totals["weight_sums"][task] / steps,
+        }
+        for task, numbers in metrics["evaluation"].items()
+    }
+    compares, flags = method.compares_gradients, totals["method_flag_steps"]
+    return {
+        "run": config.run.name,
+        "finished": True,
+        "world_size": config.cluster.world_size,
+        "epochs": metrics["epochs"],
+        "steps": steps,
+        "rows": totals["rows"],
+        "rows_per_second": totals["rows"] / totals["seconds"],
+        "wall_seconds": wall_seconds,
+        "method": dict(method_settings),
+        "tasks": tasks,
+        # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
+        # that never compares them knows of none.
+        "compared_steps": totals["compared_steps"] if compares else None,
+        "conflicting_steps": totals["conflicting_steps"] if compares else None,
+        # Steps in which a flag among the method's diagnostics was true.
+        **{f"{flag}_steps": count for flag, count in flags.items()},
+        # Of the steps that compared cheaper coefficients with every task's gradient.
+        "audited_steps": totals["audited_steps"],
+        "opposing_steps": totals["opposing_steps"],
+        "skipped_steps": totals["skipped_steps"],
+        "rejected_rows": sum(totals["rejected_rows"].values()),
+        "rejected_rows_by_reason": totals["rejected_rows"],
+        "nulls": {column: count for column, count in totals["nulls"].items() if count},
+        "parameters": metrics["parameters"],
+        # Handed to collective operations by all workers together.
+        "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
+        "sharding": metrics["sharding"],
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def show_result(result: Mapping[str, Any], run_url: str) -> None:
+    """A table of the tasks, what is worth a second look, and where everything is."""
+    sentence = f"run {result['run']}: {result['rows']:,} rows in {result['steps']:,} steps"
+    if is_json():
+        tell("result", sentence, url=run_url, result=dict(result))
+    else:
+        console.print(_table(sentence, result["tasks"]))
+    for note in _notes(result):
+        tell("note", note)
+    if not is_json():
+        for text, name in (
+            ("result", "result.json"),
+            ("traces", "traces.png"),
+            ("trace", "trace/"),
+            ("configuration", "config.yaml"),
+            ("checkpoints", ""),
+        ):
+            console.print(f"{text + ':':15}{run_url}/{name}")
+
+
+def _table(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(title=title)
+    for column in ("task", "AUC", "log-loss", "mean w", "positives", "rows"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task, numbers in tasks.items():
+        table.add_row(
+            task,
+            number_or_dash(numbers["auc"]),
+            number_or_dash(numbers["log_loss"]),
+            number_or_dash(numbers["mean_weight"]),
+            f"{numbers['positives']:,}",
+            f"{numbers['rows']:,}",
+        )
+    return table
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    for task, numbers in result["tasks"].items():
+        if numbers["auc"] is None:
+            known = f"{numbers['positives']} of {numbers['rows']} known labels are positive"
+            yield f"{task}: no AUC on data.eval, where {known}; it needs both kinds"
+        if numbers["not_finite"]:
+            yield (
+                f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
+                "stand in no number above"
+            )
+    if result["skipped_steps"]:
+        yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
+    if result["rejected_rows"]:
+        yield f"{result['rejected_rows']:,} rows were left out as unusable"

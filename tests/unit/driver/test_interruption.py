@@ -1,0 +1,44 @@
+"""Ctrl-C from within, to the main thread and to another one."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from recsys_mtl.driver.interruption import in_main_thread, interrupter
+
+
+def be_interrupted(seconds: float) -> None:
+    interrupt = interrupter()
+    threading.Timer(0.2, interrupt).start()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def test_the_main_thread_is_interrupted() -> None:
+    assert in_main_thread()
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted(seconds=10)
+
+
+def test_another_thread_is_interrupted_and_the_main_one_is_not() -> None:
+    seen: list[object] = []
+
+    def run() -> None:
+        seen.append(in_main_thread())
+        try:
+            be_interrupted(seconds=10)
+        except KeyboardInterrupt:
+            seen.append("interrupted")
+
+    to_main: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: to_main.append(number))
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(timeout=20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (seen, to_main) == ([False, "interrupted"], [])
