@@ -31,7 +31,7 @@ _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 def launch(
     config: RunConfig,
     *,
-    fresh: bool,
+    fresh: bool = False,
     body: BodyFactory | None = None,
     method: Method | None = None,
 ) -> dict[str, Any]:
