@@ -68,7 +68,7 @@ def _pcgrad(vectors: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
 def _gradnorm(tasks: int, alpha: float, rate: float) -> PlainMethod:
     """Algorithm 1 of Chen et al. 2018 by autograd, for steps in which every task has labels."""
     weights = torch.ones(tasks).double().requires_grad_()
-    adam = torch.optim.Adam([weights], lr=rate, eps=0.0)
+    adam = torch.optim.Adam([weights], lr=rate, eps=1e-300)  # 0 / 0 is no move
     initial: list[Tensor] = []
 
     def weigh(

@@ -196,4 +196,4 @@ def mean_losses(logits: Tensor, batch: ClickBatch) -> Tensor:
     """[T] Mean over the labelled rows."""
     entropies = binary_cross_entropy_with_logits(logits, batch.labels.double(), reduction="none")
     mask = batch.label_mask.double()
-    return (entropies * mask).sum(dim=0) / mask.sum(dim=0)
+    return (entropies * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)

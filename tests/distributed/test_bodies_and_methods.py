@@ -38,6 +38,10 @@ MODES = {
     "representation": ["gradients={space: representation, audit_interval_steps: 3}"],
     "representation, bottom": ["gradients={space: representation, scope: bottom}"],
 }
+TASKS = {
+    "one task": "data.labels={purchase: purchase}",
+    "a task without labels": "data.labels={purchase: purchase, never: never, wish: wish}",
+}
 # Steps so small that float32 keeps to the float64 of the plain run within the tolerances.
 ALWAYS = [
     "model.bottom_hidden_sizes=[24, 16, 8]",
@@ -67,6 +71,14 @@ def combinations(run_yaml: Path) -> dict[str, list[str]]:
         " / ".join(names): overrides(*names)
         for names in itertools.product(BODIES, METHODS, MODES)
         if is_allowed(run_yaml, *names)
+    } | {
+        " / ".join((body, method, mode, tasks)): [*overrides(body, method, mode), labels]
+        for tasks, labels in TASKS.items()
+        for body, method, mode in itertools.product(
+            ("bottom", "mmoe"), METHODS, ("all", "scope bottom")
+        )
+        # The plain GradNorm asks for labels of every task at every step.
+        if not (method == "gradnorm" and tasks == "a task without labels")
     }
 
 
@@ -103,7 +115,7 @@ def test_every_combination_trains_what_plain_torch_trains(
     plain: dict[str, Outcome],
     world_size: int,
 ) -> None:
-    assert len(combinations) > 70
+    assert len(combinations) > 100
     found = train(run_yaml, world_size, STEPS, combinations)
     wrong = {name: differences(found[name], plain[name]) for name in combinations}
     assert not {name: what for name, what in wrong.items() if what}

@@ -65,6 +65,7 @@ def run_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "wish": pa.array(
                 (-taste + rng.normal(size=rows) > 0.5).astype(np.int8), mask=rng.random(rows) < 0.3
             ),
+            "never": pa.nulls(rows, pa.int8()),
         }
     )
     pq.write_table(table.slice(0, 300), folder / "a.parquet", row_group_size=70)
