@@ -43,6 +43,8 @@ def step_mode(gradients: Gradients, compares_gradients: bool, step: int) -> Step
 
 
 def steps_until_next_rows(gradients: Gradients, compares_gradients: bool) -> int:
-    """How many steps lie between two that have one row per task, in the parameters' space."""
-    exact = compares_gradients and gradients.space == "parameters"
-    return gradients.refresh_interval_steps if exact else 1
+    """How many steps lie between two that have one row of gradients per task; 1 where none has."""
+    if not compares_gradients:
+        return 1
+    at_representation = gradients.space == "representation"
+    return gradients.audit_interval_steps if at_representation else gradients.refresh_interval_steps

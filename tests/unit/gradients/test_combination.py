@@ -11,7 +11,11 @@ from recsys_mtl.gradients.combination import (
     combined_norm,
     descent_cosines,
     vector_norm,
+<<<<<<< HEAD
     weighted_sum,
+=======
+    violates_non_conflict,
+>>>>>>> refs/heads/tests
 )
 
 
@@ -80,3 +84,37 @@ def test_descent_cosines_without_a_direction_are_nan() -> None:
     assert moved.isnan().tolist() == [False, True]
     assert descent_cosines(gradients, gram, torch.zeros(2)).isnan().all()
     assert not math.isnan(moved[0].item())
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "against"),
+    [
+        ([1.0, 1.0], False),
+        ([1.0, 0.5], False),
+        ([1.0, 0.4], True),
+        ([1.0, 0.5 - 1e-9], False),
+        ([1.0, 0.5 - 1e-5], True),
+    ],
+)
+def test_opposition_of_a_hand_checked_pair_counts_beyond_rounding(
+    coefficients: list[float], against: bool
+) -> None:
+    gram = torch.tensor([[1.0, -1.0], [-1.0, 2.0]], dtype=torch.float64)
+    found = violates_non_conflict(gram, torch.tensor(coefficients, dtype=torch.float64))
+    assert found.item() is against
+
+
+def test_exact_coefficients_never_oppose() -> None:
+    print("seed", torch.seed())
+    scales = 10.0 ** torch.linspace(-4, 4, 5)[:, None]
+    for _ in range(50):
+        gram = gram_matrix(torch.randn(5, 8) * scales)
+        exact = gradops_coefficients(gram, alpha=-1.0).coefficients
+        assert not violates_non_conflict(gram, exact)
+        assert violates_non_conflict(gram, -exact)
+
+
+def test_a_task_without_gradient_is_never_opposed() -> None:
+    gram = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    coefficients = torch.tensor([1.0, -5.0], dtype=torch.float64)
+    assert not violates_non_conflict(gram, coefficients)
