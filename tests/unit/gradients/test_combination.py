@@ -11,11 +11,8 @@ from recsys_mtl.gradients.combination import (
     combined_norm,
     descent_cosines,
     vector_norm,
-<<<<<<< HEAD
-    weighted_sum,
-=======
     violates_non_conflict,
->>>>>>> refs/heads/tests
+    weighted_sum,
 )
 
 
