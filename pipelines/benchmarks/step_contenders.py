@@ -101,7 +101,7 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
 
 
 def random_batch(batch_size: int) -> ClickBatch:
-    """[B] rows of one id a feature; the second task's labels oppose the first's."""
+    """[B] rows of one id per feature; the second task's labels oppose the first's."""
     rows = [TABLE_ROWS[place % len(TABLE_ROWS)] for place in range(FEATURES)]
     values = torch.cat([torch.randint(r, (batch_size,)) for r in rows])
     labels = torch.rand(batch_size, len(TASKS)).round()

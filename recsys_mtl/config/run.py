@@ -70,7 +70,7 @@ class TableOptimizer(Section):
     """The optimizer fused into the tables' backward."""
 
     kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
-    """`rowwise_adagrad` keeps one number a row."""
+    """`rowwise_adagrad` keeps one number per row."""
     learning_rate: PositiveFloat = 0.02
     """After warm-up."""
     epsilon: PositiveFloat = 1e-8

@@ -87,7 +87,7 @@ class ClickBatch:
 def assemble(
     step: int, lanes: Sequence[Sequence[EncodedRows]], rows_per_lane: int, data: Data
 ) -> ClickBatch:
-    """Stack the pieces of each lane, padded to `rows_per_lane` rows a lane.
+    """Stack the pieces of each lane, padded to `rows_per_lane` rows per lane.
 
     Args:
         lanes: for each of the worker's lanes, its pieces in order; none for an exhausted lane.

@@ -128,7 +128,7 @@ def plan_from(record: PlanRecord) -> ShardingPlan:
 
 
 def describe(record: PlanRecord) -> list[str]:
-    """The plan for a person: one line a worker, its shards with rows x columns."""
+    """The plan for a person: one line per worker, its shards with rows x columns."""
     shards = [(table, shard) for table, shards in record.items() for shard in shards]
     lines = []
     for rank in sorted({shard["rank"] for _, shard in shards}):
