@@ -8,7 +8,7 @@ from recsys_mtl.config.section import FiniteFloat, Name, PositiveFloat, Positive
 
 
 class IdFeature(Section):
-    """An integer or string column, one value or one list per row, looked up in an embedding table."""
+    """An integer or string column, one value or list per row, looked up in an embedding table."""
 
     kind: Literal["id"]
     """Discriminates the union."""
