@@ -21,7 +21,7 @@ class RayRunner:
 
     @property
     def address(self) -> str:
-        """Of this node, as Ray knows it."""
+        """The address of this node, as Ray knows it."""
         return str(ray.util.get_node_ip_address())
 
     def start(self) -> str:

@@ -25,9 +25,9 @@ class TaskGradients:
     representation: PartGradients
     """One per part; None where the loss does not read it, or nothing below needs it."""
     task_specific: Mapping[str, Tensor]
-    """By name, of the task's own parameters."""
+    """The gradients of the task's own parameters, by name."""
     shared_above: Mapping[str, Tensor]
-    """By name, of the shared parameters above the representation that the loss reaches."""
+    """Those of the shared parameters above the representation that the loss reaches, by name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ class Evidence:
     step: int
     """From 0."""
     seed: int
-    """Of the run: draws follow from (seed, step), so that a resumed run repeats them."""
+    """The run's: draws follow from (seed, step), so that a resumed run repeats them."""
     labelled: Tensor
     """[T] bool: the global batch has a label of the task. Without one the task's loss and gradient
     are 0, which says nothing about the task."""
