@@ -9,9 +9,9 @@ The way of one batch, and where each part of it lives:
 
 cli.py        recsys-mtl check | train
 train.py      the loop, the step, the evaluation: start reading here
-driver/       a configuration to a finished run: it starts the workers and follows them
+driver/       a configuration to a finished run: workers on Ray, or the driver's own process
 worker/       what one worker holds and does besides the step itself
-exporter/     the run's Prometheus endpoint, an actor of its own
+exporter/     the run's Prometheus endpoint
 metrics/      AUC, step records, the trace and its picture
 distributed/  tables cut over workers, and sums over them
 model/        the networks, from pooled embeddings to losses

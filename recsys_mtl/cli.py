@@ -7,6 +7,7 @@ SIGTERM, after a checkpoint where there was time for one.
 import argparse
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from recsys_mtl.config import RunConfig, UserError
@@ -47,12 +48,19 @@ def _train(config: RunConfig, fresh: bool) -> int:
     try:
         launch(config, fresh=fresh)
     except (TrainingError, LeaseError) as error:
-        complain("failed", str(error))
+        complain("failed", _with_cause(error))
         return 1
     except PreemptionError as error:
         complain("preempted", str(error))
         return 128 + signal.SIGTERM
     return 0
+
+
+def _with_cause(error: Exception) -> str:
+    """Return what an error says, and the traceback of the one in this process that caused it."""
+    if error.__cause__ is None:
+        return str(error)
+    return f"{error}\n{''.join(traceback.format_exception(error.__cause__))}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,8 +1,9 @@
-"""This process as the only worker of a run, without addresses, ports or a launcher."""
+"""Makes this process the only worker of a run, without addresses or a launcher."""
 
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -17,34 +18,31 @@ from recsys_mtl.distributed.context import WorkerContext
 # TorchRec looks for these two, and warns by the root logger where they are missing.
 _ENVIRONMENT = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
-# It warns of a function that TorchRec calls for each table, whatever the run.
-_NOISE = logging.getLogger("torch.fx._symbolic_trace")
-
 
 @contextmanager
 def alone(device: str, *, num_threads: int, timeout_seconds: float) -> Iterator[WorkerContext]:
-    """A process group of this process; every global is afterwards as it was.
+    """Give this process a process group of its own; afterwards every global is as it was.
 
     Args:
-        device: `cpu` or `cuda`, the current one.
-        num_threads: of torch.
-        timeout_seconds: of a collective operation.
+        device: `cpu`, or `cuda` for the first GPU.
+        num_threads: how many threads torch may use.
+        timeout_seconds: how long a collective operation may wait.
 
     Raises:
         UserError: this process belongs to a process group already.
     """
     refuse_process_group()
-    place = torch.device("cpu")
-    if device == "cuda":
-        place = torch.device("cuda", torch.cuda.current_device())
+    # The planner places the shards of a machine's only worker on its first GPU.
+    place = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     with ExitStack() as restored:
         restored.enter_context(_environment(_ENVIRONMENT))
-        restored.enter_context(torch.random.fork_rng([] if place.index is None else [place.index]))
+        restored.enter_context(_without_noise())
+        if device == "cuda":
+            restored.enter_context(torch.cuda.device(place))
+        restored.enter_context(torch.random.fork_rng([0] if device == "cuda" else []))
         restored.callback(setattr, sys, "excepthook", sys.excepthook)
-        restored.callback(_NOISE.setLevel, _NOISE.level)
         restored.callback(torch.set_num_threads, torch.get_num_threads())
         restored.callback(set_gradient_division, get_gradient_division())
-        _NOISE.setLevel(logging.ERROR)
         torch.set_num_threads(num_threads)
         dist.init_process_group(
             "nccl" if device == "cuda" else "gloo",
@@ -79,3 +77,17 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Silences what torch warns of in every run, since TorchRec calls it so: nobody can mend it."""
+    logger = logging.getLogger("torch.fx._symbolic_trace")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use DTensor instead", FutureWarning)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -22,8 +22,10 @@ class ExporterLostError(Exception):
 
 
 class Exporter(Protocol):
-    """A `RunExporter`, of this process or of another; all its methods may raise
-    ExporterLostError."""
+    """A `RunExporter` of this process or of another one.
+
+    Every method raises ExporterLostError where the other process does not answer.
+    """
 
     def serve(
         self,
@@ -39,7 +41,7 @@ class Exporter(Protocol):
         """
 
     def status(self) -> Status:
-        """What the driver follows, and keeps."""
+        """Return what the driver follows and keeps."""
 
     def show(self, view: RunView) -> None:
         """Have pages show this view, which the driver has."""
@@ -48,7 +50,7 @@ class Exporter(Protocol):
         """Have the workers take a checkpoint and leave."""
 
     def end(self, state: State) -> None:
-        """The run has ended so."""
+        """Show that the run has ended, and how."""
 
 
 class Endpoint:
@@ -79,7 +81,7 @@ class Endpoint:
         """Have an exporter serve its page, and say where.
 
         Args:
-            address: host name or IP address of this machine, for those who scrape.
+            address: the host name or IP address at which scrapers reach this machine.
         """
         self._exporter, self._address = exporter, address
         self._serve(exporter)

@@ -1,4 +1,4 @@
-"""Ctrl-C from within: how another thread of the driver ends what its own thread does."""
+"""How one thread of the driver interrupts another one, as Ctrl-C would."""
 
 import ctypes
 import os
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 
 def in_main_thread() -> bool:
-    """Whether this is the thread that Python's signal handlers belong to."""
+    """Return whether signal handlers run in this thread, and may be set by it."""
     return threading.current_thread() is threading.main_thread()
 
 
 def interrupter() -> Callable[[], None]:
-    """What raises KeyboardInterrupt in the thread that asks for it here; any thread may call it.
+    """Return a function that raises KeyboardInterrupt in the thread that calls this.
 
-    The main thread gets SIGINT, which ends a wait, too. Another one, such as a notebook's own, is
-    interrupted when it next runs Python code.
+    Any thread may call what is returned. The main thread gets SIGINT, which also ends a wait.
+    Another thread is interrupted when it next runs Python code.
     """
     if in_main_thread():
         return lambda: os.kill(os.getpid(), signal.SIGINT)

@@ -1,7 +1,8 @@
 """Checkpoints of a run that trains in its driver's process.
 
-Each is a folder with a number of its own, which appears whole. Committed are those that the index
-names, no others are ever read: it is a small file and is replaced at once.
+Each one is a folder with a number of its own. A checkpoint is committed when the index names it; no
+other is ever read. The index is a small file that is replaced at once, so a process may be killed
+at any moment.
 """
 
 import json
@@ -13,17 +14,17 @@ from recsys_mtl.config import UserError
 from recsys_mtl.driver.storage import Folder
 
 INDEX = "local_checkpoints.json"
-"""In a run's folder: `{"checkpoints": [names, oldest first]}`."""
+"""The index in a run's folder; it holds `{"checkpoints": [names, oldest first]}`."""
 
 _PREFIX = "local_checkpoint_"
 _KEPT = 2
 
 
 class LocalCheckpoints:
-    """The committed checkpoints of one run, which nobody else writes meanwhile."""
+    """Writes, finds and removes the checkpoints of one run, which nobody else writes meanwhile."""
 
     def __init__(self, run_url: str) -> None:
-        """Read the index, and remove what a killed process has left besides.
+        """Read the index, and remove whatever a killed process has left beside it.
 
         Raises:
             UserError: the index is damaged, or the storage cannot be used.
@@ -33,13 +34,13 @@ class LocalCheckpoints:
         self._remove_others()
 
     def newest(self) -> "LocalCheckpoint | None":
-        """None before the first."""
+        """Return the newest committed checkpoint; None before the first."""
         return LocalCheckpoint(self._folder, self._names[-1]) if self._names else None
 
     def commit(self, write: Callable[[Path], None]) -> int:
-        """Have a checkpoint written into an empty folder, and commit it; returns its bytes.
+        """Have a checkpoint written into an empty folder, commit it, and return its bytes.
 
-        Of the earlier ones the newest stays beside it, as under Ray.
+        The one before it is kept, too, and older ones are removed.
         """
         last = int(self._names[-1].removeprefix(_PREFIX)) if self._names else 0
         name = f"{_PREFIX}{last + 1:06d}"
@@ -59,16 +60,16 @@ class LocalCheckpoints:
 
 
 class LocalCheckpoint:
-    """A committed checkpoint; see `CheckpointSource`."""
+    """Reads one committed checkpoint; see `CheckpointSource`."""
 
     def __init__(self, run_folder: Folder, name: str) -> None:
         self._run_folder, self._name = run_folder, name
 
     def read(self, name: str) -> bytes:
-        """One small file of it.
+        """Return the content of one small file.
 
         Raises:
-            UserError: it is not there.
+            UserError: the checkpoint has no such file.
         """
         content = self._run_folder.read(f"{self._name}/{name}")
         if content is None:
@@ -80,7 +81,7 @@ class LocalCheckpoint:
 
     @contextmanager
     def as_folder(self) -> Iterator[Path]:
-        """All of it, on this machine while the context lasts."""
+        """Give the path of the whole checkpoint on this machine, while the context lasts."""
         with self._run_folder.on_this_machine(self._name) as folder:
             yield folder
 

@@ -1,4 +1,4 @@
-"""The surroundings of a run's only worker, in its driver's process: see `RunHost`."""
+"""The surroundings of a run's only worker, in its driver's process; see `RunHost`."""
 
 import secrets
 import time
@@ -15,7 +15,7 @@ from recsys_mtl.worker.host import FinishedCommit
 
 
 class LocalHost:
-    """One worker and no other."""
+    """Gives the worker its checkpoints and the run's exporter."""
 
     def __init__(
         self, context: WorkerContext, exporter: RunExporter, checkpoints: LocalCheckpoints
@@ -24,14 +24,14 @@ class LocalHost:
         self.feed = LocalFeed(exporter)
         self._checkpoints = checkpoints
         self.metrics: dict[str, Any] = {}
-        """Of the last commit; empty before the first."""
+        """What was said with the last commit; empty before the first."""
 
     def last_checkpoint(self) -> LocalCheckpoint | None:
-        """The newest that was committed, by this process or an earlier one."""
+        """Return the newest committed checkpoint, by whichever process; None before the first."""
         return self._checkpoints.newest()
 
     def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> FinishedCommit:
-        """Write and commit, before this returns."""
+        """Write and commit a checkpoint before this returns."""
         started = time.perf_counter()
         size_bytes = self._checkpoints.commit(write)
         self.metrics = dict(metrics)
@@ -47,17 +47,17 @@ class LocalFeed:
         self._attempt = Attempt(secrets.token_hex(8), ())
 
     def begin(self, sharding: Sequence[str]) -> None:
-        """The worker has started, with its tables lying as these lines say."""
+        """Say that the worker has started, with its tables lying as these lines say."""
         self._attempt = replace(self._attempt, sharding=tuple(sharding))
         self._exporter.begin(self._attempt)
 
     def send(self, snapshot: Snapshot) -> None:
-        """Have this snapshot shown, when the driver next looks."""
+        """Have this snapshot shown when the driver next looks."""
         self._exporter.update(self._attempt, snapshot)
 
     def stop_asked(self) -> bool:
-        """Whether the driver wants a checkpoint and the end."""
+        """Return whether the driver wants a checkpoint and the end."""
         return self._exporter.stop_asked()
 
     def close(self) -> None:
-        """Every snapshot has arrived when `send` returns."""
+        """Do nothing: every snapshot has arrived when `send` returns."""

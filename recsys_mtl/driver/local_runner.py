@@ -1,4 +1,4 @@
-"""A run whose only worker is this process, without Ray; see `Runner`."""
+"""Trains a run in this process, without Ray; see `Runner` for what each method promises."""
 
 import socket
 from typing import Any
@@ -19,7 +19,7 @@ _ELSEWHERE = ("192.0.2.1", 9)  # reserved for examples (RFC 5737)
 
 
 class LocalRunner:
-    """Trains in the thread that calls it."""
+    """Makes the thread that calls `fit` the run's only worker."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -27,7 +27,7 @@ class LocalRunner:
 
     @property
     def address(self) -> str:
-        """That other machines reach this one at; its own for itself where it has no network."""
+        """The address at which others reach this machine; 127.0.0.1 where it has no network."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(_ELSEWHERE)  # sends nothing: the system only chooses a route
@@ -36,10 +36,11 @@ class LocalRunner:
             return str(probe.getsockname()[0])
 
     def start(self) -> str:
-        """Nothing is started: see whether this process may train, and on what.
+        """See whether this process may train, and on what.
 
         Raises:
-            UserError: it belongs to a process group already, or has no GPU where one is asked for.
+            UserError: this process belongs to a process group already, or it has no GPU where one
+                is asked for.
         """
         refuse_process_group()
         wanted, has_gpu = self._config.cluster.device, torch.cuda.is_available()
@@ -51,12 +52,12 @@ class LocalRunner:
         return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
     def start_exporter(self, info: RunInfo) -> RunExporter:
-        """Make it in this process, which its page is served from."""
+        """Make the exporter an object of this process, which serves its page."""
         self._exporter = RunExporter(info)
         return self._exporter
 
     def fit(self, job: TrainJob) -> dict[str, Any]:
-        """Train here; every global of this process is afterwards as it was."""
+        """Train here; afterwards every global of this process is as it was."""
         assert self._exporter is not None, "start it first"
         cluster = job.config.cluster
         try:
@@ -77,6 +78,6 @@ class LocalRunner:
         return host.metrics
 
     def close(self) -> None:
-        """Serve metrics no longer."""
+        """Stop serving metrics."""
         if self._exporter is not None:
             self._exporter.close()

@@ -1,4 +1,4 @@
-"""The run's exporter as an actor of Ray: how the driver reaches it; see `Exporter`."""
+"""How the driver reaches the run's exporter where that is an actor of Ray; see `Exporter`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,8 @@ _ANSWER_SECONDS = 5
 
 
 class ActorExporter:
-    """A `RunExporter` in a process of its own on this node; Ray starts it again when it dies."""
+    """Runs a `RunExporter` in a process of its own on this node, which Ray starts again when it
+    dies."""
 
     def __init__(self, info: RunInfo) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -25,7 +26,7 @@ class ActorExporter:
             .options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
             .remote(info)
         )
-        """Its handle, for rank 0."""
+        """The handle that rank 0 feeds."""
         self._was_waited_for = False
 
     def serve(
@@ -35,7 +36,7 @@ class ActorExporter:
         token: str | None,
         earlier: Status | None = None,
     ) -> int:
-        """See `RunExporter.serve`; the first time, the actor has yet to start."""
+        """See `RunExporter.serve`; the first call waits for the actor's start."""
         seconds = _ANSWER_SECONDS if self._was_waited_for else _START_SECONDS
         self._was_waited_for = True
         return int(_answer(self.actor.serve.remote(bind_address, ports, token, earlier), seconds))
@@ -59,11 +60,11 @@ class ActorExporter:
 
 
 def _answer(call: Any, seconds: float = _ANSWER_SECONDS) -> Any:
-    """What the actor returns.
+    """Wait for what the actor returns.
 
     Raises:
-        OSError: it raises one.
-        ExporterLostError: it does not answer within `seconds`, or not as it should.
+        OSError: the actor raised one.
+        ExporterLostError: the actor did not answer within `seconds`, or failed otherwise.
     """
     try:
         return ray.get(call, timeout=seconds)

@@ -1,4 +1,4 @@
-"""A run on Ray: its cluster, its exporter's actor and its workers; see `Runner`."""
+"""Trains a run on Ray; see `Runner` for what each method promises."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from recsys_mtl.worker.job import TrainJob
 
 
 class RayRunner:
-    """Joins a Ray cluster or starts one, for one run."""
+    """Holds the Ray cluster of one run, with the exporter's actor and the workers."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -30,7 +30,7 @@ class RayRunner:
         return device_of(self._config)
 
     def start_exporter(self, info: RunInfo) -> ActorExporter:
-        """Make the actor on this node."""
+        """Make the exporter an actor on this node."""
         self._exporter = ActorExporter(info)
         return self._exporter
 

@@ -79,8 +79,10 @@ class RunFolder:
         self._files.write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 
     def trained_by(self) -> TrainedBy | None:
-        """Whose committed checkpoints are there; None before the first, when there is no run to go
-        on with."""
+        """Return whose committed checkpoints are there.
+
+        None before the first one: there is no run yet that could go on.
+        """
         if self._files.exists(_RAY_TRAIN_RECORD):
             return "ray"
         return "this process" if self._files.exists(_LOCAL_INDEX) else None

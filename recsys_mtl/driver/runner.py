@@ -1,4 +1,4 @@
-"""Where the workers of a run train, on Ray or in this process: what `launch` knows of them."""
+"""What `launch` knows of where a run trains: on Ray, or in this process."""
 
 from textwrap import shorten
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from recsys_mtl.driver.endpoint import Exporter
 from recsys_mtl.exporter.snapshot import RunInfo
 from recsys_mtl.worker.job import TrainJob
 
-_LETTERS_TOLD = 160  # of an error, before it follows whole
+_LONGEST_LINE = 160  # letters of an error, before it follows whole
 
 
 class TrainingError(Exception):
@@ -16,25 +16,27 @@ class TrainingError(Exception):
 
 
 class Runner(Protocol):
-    """What one run's workers train on."""
+    """Starts the workers of one run, follows them to their end, and cleans up."""
 
     @property
     def address(self) -> str:
-        """Host name or IP address of this machine, for those who scrape the run's metrics."""
+        """The host name or IP address at which scrapers reach this machine."""
 
     def start(self) -> str:
-        """Have what workers need; returns their device, `cpu` or `cuda`.
+        """Make ready what workers need, and return their device: `cpu` or `cuda`.
 
         Raises:
-            UserError: it cannot be had.
+            UserError: something that they need is not to be had.
         """
 
     def start_exporter(self, info: RunInfo) -> Exporter:
         """Make the run's exporter, which the workers of `fit` feed."""
 
     def fit(self, job: TrainJob) -> dict[str, Any]:
-        """Train to the end, or to where the workers were asked to stop; metrics of the last
-        checkpoint.
+        """Train to the end, or to where the workers were asked to stop.
+
+        Returns:
+            What the workers said with their last checkpoint.
 
         Raises:
             UserError: a worker says what the user can mend.
@@ -42,12 +44,13 @@ class Runner(Protocol):
         """
 
     def close(self) -> None:
-        """Leave nothing behind of what was started, which may be nothing."""
+        """Remove whatever was started; that may be nothing."""
 
 
 def runner_of(config: RunConfig) -> Runner:
-    """What `cluster.num_workers` asks for; nothing is started yet."""
-    # Each imports what the other does without: Ray, which need not be installed, or TorchRec.
+    """Choose by `cluster.num_workers`; nothing is started yet."""
+    # Each branch imports what the other one does without: TorchRec takes seconds, and Ray need not
+    # be installed.
     if config.cluster.in_this_process:
         from recsys_mtl.driver.local_runner import LocalRunner
 
@@ -58,6 +61,6 @@ def runner_of(config: RunConfig) -> Runner:
 
 
 def in_one_line(error: BaseException) -> str:
-    """The last line of what an error says, cut where it is long."""
+    """Return the last line of what an error says, cut where it is long."""
     line = str(error).strip().rpartition("\n")[2] or type(error).__name__
-    return shorten(line, _LETTERS_TOLD, placeholder=" ...")
+    return shorten(line, _LONGEST_LINE, placeholder=" ...")

@@ -74,7 +74,7 @@ class Folder:
         self._remove(f"{self._path}/{name}" if name else self._path, recursive=not name)
 
     def names(self) -> list[str]:
-        """What the files and folders in it are called; none where it is not there."""
+        """List the files and folders in it by name; none where it is not there."""
         with self._named():
             try:
                 found = self._filesystem.ls(self._path, detail=False)
@@ -84,10 +84,10 @@ class Folder:
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
-        """An empty folder of this machine, which is the folder `name` after the context has ended.
+        """Give an empty folder of this machine, which becomes the folder `name` after the context.
 
-        On this machine it appears there whole; elsewhere file after file. After an error it does
-        not appear.
+        On a local path it appears whole, by a rename; elsewhere it is uploaded file after file.
+        After an error nothing appears.
         """
         here = self._here
         if here is None:
@@ -108,7 +108,7 @@ class Folder:
 
     @contextmanager
     def on_this_machine(self, name: str) -> Iterator[Path]:
-        """The folder `name`, fetched where it is elsewhere, while the context lasts."""
+        """Give the path of the folder `name`, or of a copy here, while the context lasts."""
         here = self._here
         if here is not None:
             yield here / name
@@ -118,12 +118,12 @@ class Folder:
             yield Path(made)
 
     def remove_folder(self, name: str) -> None:
-        """Have no folder of this name in it."""
+        """Remove the folder `name` with all that is in it; there may be none."""
         self._remove(f"{self._path}/{name}", recursive=True)
 
     @property
     def _here(self) -> Path | None:
-        """Its path on this machine; None for storage that is elsewhere."""
+        """Its path on this machine; None where the storage is elsewhere."""
         return Path(self._path) if isinstance(self._filesystem, LocalFileSystem) else None
 
     def _upload(self, source: Path, name: str) -> None:

@@ -23,11 +23,11 @@ _log = logging.getLogger(__name__)
 
 
 class ServedPage:
-    """A page that is given out, on threads, until it is closed or the process ends."""
+    """Gives out a page, on threads of its own, until it is closed or the process ends."""
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.port = int(server.server_address[1])
-        """Where it listens."""
+        """The port that it listens on."""
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

@@ -30,7 +30,7 @@ class PendingCommit(Protocol):
 
 
 class FinishedCommit:
-    """A commit that did not return before it was done; see `PendingCommit`."""
+    """A commit that was done before it returned; see `PendingCommit`."""
 
     def __init__(self, checkpoint: CheckpointInfo) -> None:
         self._checkpoint = checkpoint

@@ -242,6 +242,25 @@ def test_train_ends_with_the_documented_status_and_one_message(
     assert launched == [("demo", fresh)]
 
 
+def test_what_went_wrong_in_this_process_is_told_with_its_traceback(
+    run_yaml: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: RunConfig, *, fresh: bool) -> None:
+        try:
+            raise RuntimeError("no batch")
+        except RuntimeError as error:
+            raise TrainingError("run 'demo' failed (no batch)") from error
+
+    monkeypatch.setattr(launch, "launch", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", str(run_yaml), "--log-format", "text"])
+    assert ended.value.code == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "recsys-mtl: run 'demo' failed (no batch)"
+    assert rest[0].startswith("Traceback")
+    assert rest[-1] == "RuntimeError: no batch"
+
+
 def test_an_error_is_one_json_object_where_the_output_is_no_terminal(
     run_yaml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

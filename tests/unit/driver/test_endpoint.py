@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,9 +121,7 @@ def test_who_has_scraped_sees_the_end_twice(
     made.start(exporter, "127.0.0.1")
     url = url_told(capsys)
     page(url)
-    ending = threading.Thread(
-        target=made.end, args=("finished",), kwargs={"seconds_left": without_end}
-    )
+    ending = threading.Thread(target=partial(made.end, "finished", seconds_left=without_end))
     ending.start()
     for _ in range(2):
         time.sleep(1)

@@ -59,7 +59,7 @@ def train(folder: Path, monkeypatch: pytest.MonkeyPatch, body: Callable[[Any], N
     monkeypatch.setattr(local_runner, "train_run", lambda host, job: body(host))
     training = runner(folder)
     training.start_exporter(INFO)
-    log = Manifest((), ())
+    log = Manifest("", (), digest="")
     job = TrainJob(training._config, "cpu", log, log, run_url=f"{folder}/runs/demo", last_step=1)
     training.fit(job)
 
@@ -77,7 +77,7 @@ def test_it_trains_with_the_threads_of_a_worker(
     [
         (RuntimeError("Traceback:\n  no batch"), TrainingError, r"'demo' failed \(no batch\); the"),
         (UserError("mend the log"), UserError, "mend the log"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (KeyboardInterrupt("Ctrl-C"), KeyboardInterrupt, "Ctrl-C"),
     ],
 )
 def test_what_training_raises_is_told_and_no_process_group_stays(
