@@ -17,7 +17,9 @@ def audited(gradients: Gradients) -> list[int]:
 
 
 def test_by_default_every_step_has_a_row_per_task_and_weights_of_its_own() -> None:
-    assert set(modes(EXACT)) == {StepMode("parameters", row_per_task=True, audits=False)}
+    assert modes(EXACT) == [
+        StepMode(step, "parameters", row_per_task=True, audits=False) for step in range(8)
+    ]
     assert steps_until_next_rows(EXACT, True) == 1
 
 
@@ -25,7 +27,7 @@ def test_a_method_that_compares_nothing_has_one_row_whatever_the_section_says() 
     for gradients in (EXACT, HELD, REPRESENTATION, Gradients(scope="bottom")):
         for step in range(5):
             mode = step_mode(gradients, False, step)
-            assert mode == StepMode("losses", row_per_task=False, audits=False)
+            assert mode == StepMode(step, "losses", row_per_task=False, audits=False)
         assert steps_until_next_rows(gradients, False) == 1
 
 
