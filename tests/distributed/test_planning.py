@@ -41,7 +41,7 @@ def tables_of(context: WorkerContext, **options: Any) -> ShardedTables:
 def values(tables: ShardedTables) -> dict[str, Tensor]:
     return {
         name: torch.cat([shard.tensor for shard in tensor.local_shards()], dim=1)
-        for name, tensor in tables.state()["rows"].items()
+        for name, tensor in tables.state_dict().items()
     }
 
 
@@ -56,7 +56,7 @@ def test_a_plan_read_back_from_json_is_kept_to(alone: WorkerContext) -> None:
     earlier = json.loads(json.dumps(tables_of(alone, wanted=COLUMNS).plan))
     kept = tables_of(alone, earlier=earlier)  # would plan whole tables now
     assert kept.plan == earlier
-    assert len(kept.state()["rows"]["embedding_bags.items_table.weight"].local_shards()) == 2
+    assert len(kept.state_dict()["tables.items"].local_shards()) == 2
     torch.testing.assert_close(values(kept), values(tables_of(alone)), rtol=0, atol=0)
 
 
