@@ -5,8 +5,8 @@ Read is what deploy/grafana/dashboards/recsys_mtl.json uses, not all that Grafan
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,78 @@ class Panel:
     """Of a stat: `value`, `name` or `value_and_name`."""
     colour_mode: str
     """Of a stat, what its threshold colours: `value`, `background` or `none`."""
+    repeat: str | None
+    """A variable: the panel stands once per option of it. It is as wide as the dashboard."""
+    most_per_row: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """One value of a variable that panels repeat for."""
+
+    text: str
+    """Replaces `${variable:text}`."""
+    value: str
+    """Replaces `$variable`."""
+
+
+NO_OPTION = Option("none", "none")
+"""Stands for a variable without a value: Grafana leaves one panel, which has no data."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the dashboard whose options are values of a label."""
+
+    name: str
+    selector: str
+    """The series that are looked at, with Grafana's variables, as `fill` takes it."""
+    label: str
+    regex: str
+    """Python's, with groups `text` and `value`."""
+
+    def options(self, label_values: Iterable[str]) -> list[Option]:
+        """Returns what those of the label's values that match come to, sorted."""
+        found = (re.search(self.regex, value) for value in sorted(label_values))
+        return [Option(match["text"], match["value"]) for match in found if match]
 
 
 def read_panels(dashboard: Path = DASHBOARD) -> list[Panel]:
     """The panels of a dashboard file, headings included, in the file's order."""
     return [_panel(raw) for raw in json.loads(dashboard.read_text())["panels"]]
+
+
+def read_variables(dashboard: Path = DASHBOARD) -> list[Variable]:
+    """Returns the variables that panels of a dashboard file repeat for."""
+    raw = json.loads(dashboard.read_text())
+    repeated = {panel["repeat"] for panel in raw["panels"] if "repeat" in panel}
+    return [_variable(v) for v in raw["templating"]["list"] if v["name"] in repeated]
+
+
+def repeated(panels: Sequence[Panel], options: Mapping[str, Sequence[Option]]) -> list[Panel]:
+    """Lays out panels that repeat, as Grafana does: side by side, with what is below moved down.
+
+    Three options of a variable, with at most two panels per row, take two rows, the panels half as
+    wide as the dashboard.
+
+    Args:
+        panels: in the order of the page.
+        options: of each variable that a panel repeats for.
+    """
+    laid_out, moved = [], 0
+    for panel in panels:
+        panel = replace(panel, y=panel.y + moved)
+        if panel.repeat is None:
+            laid_out.append(panel)
+            continue
+        values = options[panel.repeat] or (NO_OPTION,)
+        per_row = min(len(values), panel.most_per_row)
+        width = panel.width // per_row
+        for i, option in enumerate(values):
+            x, y = i % per_row * width, panel.y + i // per_row * panel.height
+            laid_out.append(_with_option(replace(panel, x=x, y=y, width=width), option))
+        moved += ((len(values) - 1) // per_row) * panel.height
+    return laid_out
 
 
 def fill(promql: str, *, run: str, rate_window: str, span: str) -> str:
@@ -82,7 +149,7 @@ def fill(promql: str, *, run: str, rate_window: str, span: str) -> str:
     values = {"$__rate_interval": rate_window, "$__range": span, "$run": run}
     for variable, value in values.items():
         promql = promql.replace(variable, value)
-    if "$" in promql:
+    if re.search(r"\$(?!\d)", promql):  # $1 is a group of label_replace's own
         raise ValueError(f"a variable without a value in {promql!r}; known: {', '.join(values)}")
     return promql
 
@@ -115,7 +182,32 @@ def _panel(raw: Mapping[str, Any]) -> Panel:
         shows_thresholds=custom.get("thresholdsStyle", {}).get("mode", "off") != "off",
         text_mode=options.get("textMode", "value"),
         colour_mode=options.get("colorMode", "none"),
+        repeat=raw.get("repeat"),
+        most_per_row=raw.get("maxPerRow", 4),
     )
+
+
+def _variable(raw: Mapping[str, Any]) -> Variable:
+    asked = re.fullmatch(r"label_values\((.+), (\w+)\)", raw["query"]["query"])
+    assert asked is not None, "the dashboard's panels repeat for values of a label"
+    regex = raw["regex"].removeprefix("/").removesuffix("/")
+    return Variable(
+        name=raw["name"],
+        selector=asked[1],
+        label=asked[2],
+        regex=re.sub(r"\(\?<(?=\w)", "(?P<", regex),  # JavaScript's named groups
+    )
+
+
+def _with_option(panel: Panel, option: Option) -> Panel:
+    """Fills in what the panel repeats for."""
+
+    def filled(text: str) -> str:
+        text = text.replace(f"${{{panel.repeat}:text}}", option.text)
+        return text.replace(f"${panel.repeat}", option.value)
+
+    queries = tuple(Query(filled(q.promql), q.legend) for q in panel.queries)
+    return replace(panel, title=filled(panel.title), queries=queries)
 
 
 def _mappings(raw: list[Mapping[str, Any]]) -> dict[float, tuple[str, str]]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from pipelines.benchmarks.measure import positive_int
 from pipelines.dashboard_figure import FloatArray, Series, draw_dashboard, place
-from pipelines.dashboard_panels import fill, read_panels
+from pipelines.dashboard_panels import fill, read_panels, read_variables, repeated
 from recsys_mtl.config import UserError
 
 LOOKBACK_DAYS = 15
@@ -49,8 +49,12 @@ class Prometheus:
 
     def runs(self, start: float, end: float) -> list[str]:
         """Names of the runs with samples in between, sorted."""
-        asked = {"match[]": "recsys_mtl_run_info", "start": start, "end": end}
-        return sorted(self._get("label/run/values", asked))
+        return sorted(self.label_values("recsys_mtl_run_info", "run", start, end))
+
+    def label_values(self, selector: str, label: str, start: float, end: float) -> list[str]:
+        """Values of a label of the series with samples in between."""
+        asked = {"match[]": selector, "start": start, "end": end}
+        return list(self._get(f"label/{label}/values", asked))
 
     def number(self, promql: str, at: float) -> float | None:
         """The value of a query with at most one series; None where there is none."""
@@ -117,13 +121,20 @@ def draw(
         raise _unknown(prometheus, run, runs)
     step = step or max(1.0, round((last - first) / POINTS))
     times = np.arange(first, last + step / 2, step)
-    panels, answers = read_panels(), {}
-    window, whole = f"{rate_window}s", f"{max(1, round(last - first))}s"
+    known = {
+        "run": run,
+        "rate_window": f"{rate_window}s",
+        "span": f"{max(1, round(last - first))}s",
+    }
+    options = {
+        variable.name: variable.options(
+            prometheus.label_values(fill(variable.selector, **known), variable.label, first, last)
+        )
+        for variable in read_variables()
+    }
+    panels, answers = repeated(read_panels(), options), {}
     for panel in panels:
-        queries = [
-            (query, fill(query.promql, run=run, rate_window=window, span=whole))
-            for query in panel.queries
-        ]
+        queries = [(query, fill(query.promql, **known)) for query in panel.queries]
         answers[place(panel)] = [
             Series(query.name(labels), _on_grid(points, times, step))
             for query, promql in queries

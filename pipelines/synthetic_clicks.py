@@ -178,7 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--files", type=_positive_int, default=4, help="files a split (%(default)s)"
     )
     parser.add_argument(
-        "--row-group-rows", type=_positive_int, default=8192, help="rows a row group (%(default)s)"
+        "--row-group-rows",
+        type=_positive_int,
+        default=8192,
+        help="rows per row group (%(default)s)",
     )
     options = vars(parser.parse_args(arguments))
     if options["eval_rows"] is None:

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-format",
         choices=("auto", "text", "json"),
         default="auto",
-        help="sentences, or one JSON object a line; auto: JSON where the output is no terminal",
+        help="sentences, or one JSON object per line; auto: JSON where the output is no terminal",
     )
     train.add_argument(
         "--fresh",

@@ -14,14 +14,15 @@ from recsys_mtl.gradients.combination import clip_factor, vector_norm
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.model.losses import task_losses
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.checkpoint import earlier_plan, restore_run, save_run
 from recsys_mtl.worker.counts import GlobalCounts, count_globally
 from recsys_mtl.worker.evaluation import evaluate, stream_of
 from recsys_mtl.worker.evidence import (
     opposes_a_task,
     products_of_tasks,
+    weigh_beforehand,
     weigh_by_products,
-    weigh_without_products,
 )
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
@@ -29,7 +30,7 @@ from recsys_mtl.worker.optimizers import warm_up_factor
 from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 
 
 def train_run(host: RunHost, job: TrainJob) -> None:
@@ -94,19 +95,19 @@ def train_step(
 
     Every worker calls it with its part of the same global batch, and with the same counts.
     """
-    step, training, mode = batch.step, worker.config.training, worker.mode(batch.step)
-    factor, sums = warm_up_factor(step, training.warm_up_steps), PendingSums()
+    training, mode, sums = worker.config.training, worker.mode(batch.step), PendingSums()
+    factor = warm_up_factor(batch.step, training.warm_up_steps)
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
     lookup = worker.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
-    forward = worker.forward(lookup, batch.dense, worker.dropout_masks(step))
+    forward = worker.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
     losses = task_losses(forward.logits, batch.labels, batch.label_mask, counts.labelled)  # [T]
     clock.lap("forward")
 
     # Each loss back to the representation. What belongs to one task has its own loss's gradient.
     tasks = forward.backward_to_representation(losses)
-    weighed = weigh_without_products(worker, mode, step, counts, losses, tasks)
+    weighed = weigh_beforehand(worker, mode, counts, losses, tasks)
     own_gradient = sums.add(worker.write_task_specific(tasks))  # [H]
     losses = sums.add(losses.detach())
 
@@ -120,25 +121,22 @@ def train_step(
     clock.lap("communication")
 
     # The rows' products, what each task counts by them, and the one gradient that comes of it.
-    products = (
-        products_of_tasks(worker, lookup, shared.rows, at_shards) if mode.row_per_task else None
-    )
+    products = products_of_tasks(worker, mode, lookup, shared.rows, at_shards)
     if weighed is None:
-        weighed = weigh_by_products(worker, step, counts, losses, products)
+        weighed = weigh_by_products(worker, mode, counts, losses, products)
     update = combine(worker, forward, lookup, shared, at_shards, weighed.weighting, products)
-    own_norm = vector_norm(own_gradient)
     clip = clip_factor(update.norm, training.gradient_clip_norm)
-    own_clip = clip_factor(own_norm, training.gradient_clip_norm)
+    own_norm = vector_norm(own_gradient)
+    own_gradient = clip_factor(own_norm, training.gradient_clip_norm) * own_gradient
     skip = ~(weighed.finite & update.finite & own_norm.isfinite())
     clock.lap("deconflict")
 
     # Everything moves and is remembered, or, where something is not finite, nothing.
     opposes = opposes_a_task(worker, mode, weighed, products)
-    before = parameters_before(worker, step, products)
+    before = parameters_before(worker, mode, products)
     worker.weigher.commit(weighed, skip)
-    worker.optimizer.step(
-        update.rows, clip * update.coefficients, own_clip * own_gradient, skip=skip, factor=factor
-    )
+    coefficients = clip * update.coefficients
+    worker.optimizer.step(update.rows, coefficients, own_gradient, skip=skip, factor=factor)
     worker.update_tables(lookup, update.tables, clip=clip, skip=skip)
     clock.lap("optimizer")
     record = StepRecord(
@@ -151,9 +149,7 @@ def train_step(
         applied=applied_cosines(worker, update, products, before),
         rows=counts.rows,
         seconds=clock.seconds,
-        bytes_sent=bytes_sent(
-            worker, lookup, sums, len(at_shards) or int(update.tables is not None)
-        ),
+        bytes_sent=bytes_sent(worker, lookup, sums, table_exchanges=max(1, len(at_shards))),
     )
     return record, forward.logits.detach()
 

@@ -21,6 +21,7 @@ from pipelines.benchmarks.weights import (
 )
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.gradients import gradops_reference
+from recsys_mtl.model.bodies.contract import BodyInputs
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.worker.state import Worker
 
@@ -37,7 +38,7 @@ class PlainGradients:
     tables: Tensor
     """[T, all tables' numbers]"""
     representation: Tensor
-    """[T, B H]"""
+    """[T, B H] of its first part."""
 
 
 def check(names: Sequence[str], batch: ClickBatch) -> None:
@@ -80,7 +81,7 @@ def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]
     found = contender(name, len(batch.labels), "sgd")
     worker = found.worker
     tables = table_tensors(worker)
-    parameters = [worker.shared.vector, worker.private.vector, *tables]
+    parameters = [worker.shared.vector, worker.task_specific.vector, *tables]
     before = [p.clone() for p in parameters]
     plain = plain_gradients(worker, batch, tables)
     for step in [0, 1] if name == "gradops_refresh8" else [0]:
@@ -90,7 +91,8 @@ def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]
     bottom, _, *rows = (
         (old.double() - new) / CHECK_RATE for old, new in zip(before, parameters, strict=True)
     )
-    return bottom[: worker.shared.size], torch.cat([r.flatten() for r in rows]), plain
+    unpadded = torch.cat([view.flatten() for view in worker.shared.views(bottom).values()])
+    return unpadded, torch.cat([r.flatten() for r in rows]), plain
 
 
 def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor]) -> PlainGradients:
@@ -99,11 +101,13 @@ def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor])
     dense = [table.clone().requires_grad_() for table in tables]
     ids = batch.ids.values.view(FEATURES, -1)
     inputs = torch.cat([embedding(i, table) for i, table in zip(ids, dense, strict=True)], dim=1)
-    bottom = list(worker.bottom.parameters())
-    representation = worker.bottom(inputs)
+    body = worker.body
+    bottom = list(body.shared_parameters().values())
+    parts = body.representation(BodyInputs(inputs, batch.dense), {})
+    logits = [body.logits(parts, task, {}) for task in range(len(worker.config.task_names))]
     counts = batch.label_mask.sum(dim=0)
-    losses = task_losses(worker.heads(representation), batch.labels, batch.label_mask, counts)
-    wanted = [*bottom, *dense, representation]
+    losses = task_losses(torch.stack(logits, dim=1), batch.labels, batch.label_mask, counts)
+    wanted = [*bottom, *dense, parts[0]]
     found = [torch.autograd.grad(loss, wanted, retain_graph=True) for loss in losses]
 
     def stacked(first: int, last: int) -> Tensor:
@@ -117,11 +121,11 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
     """What the method multiplies the tasks' gradients of bottom and tables by, [T] float64 each."""
     bottom = plain_gram(plain.bottom)
     match name:
-        case "uniform":
+        case "uniform" | "mmoe_uniform":
             weights = torch.ones(len(bottom), dtype=torch.float64)
         case "gradops":
             return reference_weights(bottom)
-        case "gradops_all" | "gradops_refresh8":
+        case "gradops_all" | "gradops_refresh8" | "mmoe_gradops_all":
             weights, _ = reference_weights(bottom + plain_gram(plain.tables))
         case "gradops_representation":
             weights, _ = reference_weights(plain_gram(plain.representation))
@@ -146,6 +150,6 @@ def reference_weights(gram: Tensor) -> tuple[Tensor, Tensor]:
 def table_tensors(worker: Worker) -> list[Tensor]:
     """Every table [rows, 16], in the order of the features."""
     assert worker.tables is not None
-    rows = worker.tables.state()["rows"]
-    names = [f"embedding_bags.feature_{place}_table.weight" for place in range(FEATURES)]
-    return [rows[name].local_shards()[0].tensor.detach() for name in names]
+    tensors = worker.tables.state_dict()
+    sharded = [tensors[f"tables.feature_{place}"] for place in range(FEATURES)]
+    return [table.local_shards()[0].tensor.detach() for table in sharded]

@@ -1,4 +1,4 @@
-"""The methods of the benchmark of training steps, each with the paper's model, and a batch."""
+"""The methods of the benchmark of training steps, each with the paper's model or MMoE."""
 
 # B rows, T tasks
 
@@ -16,23 +16,30 @@ from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.build import build
+from recsys_mtl.worker.counts import count_globally
+from recsys_mtl.worker.state import Worker
 
 FEATURES, COLUMNS, TASKS = 46, 16, ("purchase", "cart", "wish")
 TABLE_ROWS = (50_000, 100_000, 2_000, 200, 20, 3, 1_000, 8_000, 10, 60)
 REFRESH = 8
 ALPHA = 0.5
+GRADOPS = "{kind: gradops, alpha: 0.5}"
+UNIFORM = "{kind: uniform}"
+MMOE = "{body: {kind: mmoe}}"
 METHODS = {
-    "uniform": ("{kind: uniform}", "{}"),
-    "gradops": ("{kind: gradops, alpha: 0.5}", "{scope: bottom}"),
-    "gradops_all": ("{kind: gradops, alpha: 0.5}", "{}"),
-    "gradops_refresh8": ("{kind: gradops, alpha: 0.5}", "{refresh_interval_steps: 8}"),
-    "gradops_representation": ("{kind: gradops, alpha: 0.5}", "{space: representation}"),
-    "torchjd_pcgrad": ("{kind: uniform}", "{}"),
-    "torchjd_imtl_g": ("{kind: uniform}", "{}"),
-    "torchjd_upgrad": ("{kind: uniform}", "{}"),
+    "uniform": (UNIFORM, "{}", "{}"),
+    "gradops": (GRADOPS, "{scope: bottom}", "{}"),
+    "gradops_all": (GRADOPS, "{}", "{}"),
+    "gradops_refresh8": (GRADOPS, "{refresh_interval_steps: 8}", "{}"),
+    "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
+    "mmoe_uniform": (UNIFORM, "{}", MMOE),
+    "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
+    "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
+    "torchjd_imtl_g": (UNIFORM, "{}", "{}"),
+    "torchjd_upgrad": (UNIFORM, "{}", "{}"),
 }
-"""The sections `method` and `gradients` of each one's run."""
+"""The sections `method`, `gradients` and `model` of each one's run."""
 CHECK_RATE = 1e3
 """Learning rate of plain descent in the check: what moved is the update, not rounding."""
 
@@ -53,12 +60,17 @@ def contender(name: str, batch_size: int, optimizer: str) -> Contender:
     worker = build(config, WorkerContext(0, 1, 1, torch.device("cpu")), manifest)
     if name.startswith("torchjd"):
         return Contender(worker, torchjd_step(name, worker))
-    return Contender(worker, lambda batch: train_step(worker, batch, PhaseClock()))
+    return Contender(worker, lambda batch: whole_step(worker, batch))
+
+
+def whole_step(worker: Worker, batch: ClickBatch) -> None:
+    """One step as the training loop takes it, its counts included."""
+    train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
 
 
 def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
     """The run's configuration as `RunConfig` takes it."""
-    method, gradients = METHODS[name]
+    method, gradients, model = METHODS[name]
     rate = 1e-3 if optimizer == "adam" else CHECK_RATE
     tables = {"kind": "rowwise_adagrad"} if optimizer == "adam" else {"kind": "sgd"}
     return {
@@ -79,6 +91,7 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
         },
         "method": yaml.safe_load(method),
         "gradients": yaml.safe_load(gradients),
+        "model": yaml.safe_load(model),
         "optimizer": {
             "dense": {"kind": optimizer, "learning_rate": rate},
             "tables": tables | {"learning_rate": rate},
@@ -88,7 +101,7 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
 
 
 def random_batch(batch_size: int) -> ClickBatch:
-    """[B] rows of one id a feature; the second task's labels oppose the first's."""
+    """[B] rows of one id per feature; the second task's labels oppose the first's."""
     rows = [TABLE_ROWS[place % len(TABLE_ROWS)] for place in range(FEATURES)]
     values = torch.cat([torch.randint(r, (batch_size,)) for r in rows])
     labels = torch.rand(batch_size, len(TASKS)).round()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.config import AdamConfig, SgdConfig
 from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.model.bodies.contract import BodyInputs
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.worker.state import Worker
 
@@ -28,8 +29,10 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
 
     aggregators = {"torchjd_pcgrad": PCGrad, "torchjd_imtl_g": IMTLG, "torchjd_upgrad": UPGrad}
     aggregator = aggregators[name]()
-    bottom, heads = list(worker.bottom.parameters()), worker.heads
-    parameters = [*bottom, *heads.parameters()]
+    body, num_tasks = worker.body, len(worker.config.task_names)
+    bottom = list(body.shared_parameters().values())
+    own = [list(body.task_parameters(task).values()) for task in range(num_tasks)]
+    parameters = [*bottom, *(parameter for task in own for parameter in task)]
     optimizer = _torch_optimizer(worker.config.optimizer.dense, parameters)
 
     def step(batch: ClickBatch) -> None:
@@ -37,13 +40,15 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
         assert lookup is not None
         assert worker.tables is not None
         inputs = lookup.pooled.detach().requires_grad_()
-        representation = worker.bottom(inputs)
+        (representation,) = body.representation(BodyInputs(inputs, batch.dense), {})
+        logits = [body.logits((representation,), task, {}) for task in range(num_tasks)]
         counts = batch.label_mask.sum(dim=0)
-        losses = task_losses(heads(representation), batch.labels, batch.label_mask, counts)
+        stacked = torch.stack(logits, dim=1)
+        losses = task_losses(stacked, batch.labels, batch.label_mask, counts)
         mtl_backward(
             list(losses),
             representation,
-            tasks_params=[list(tower.parameters()) for tower in heads.towers],
+            tasks_params=own,
             shared_params=[*bottom, inputs],
             retain_graph=True,  # the losses come from one vector
         )
@@ -52,13 +57,16 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
         embeddings = torch.tensordot(weights, jacobian, dims=1)
         optimizer.step()
         optimizer.zero_grad()
-        worker.tables.update(lookup, worker.tables.to_owners(lookup, embeddings))
+        gradient = worker.tables.to_shards(lookup, embeddings)
+        worker.tables.update(lookup, gradient, clip=None, skip=torch.tensor(False))
 
     return step
 
 
-def _torch_optimizer(settings: Adam | Sgd, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _torch_optimizer(
+    settings: AdamConfig | SgdConfig, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
     """Fused, on the parameters one by one, as TorchJD's users have it."""
-    if isinstance(settings, Sgd):
+    if isinstance(settings, SgdConfig):
         return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
     return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)

@@ -17,14 +17,14 @@ from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.run import (
-    Adam,
+    AdamConfig,
     Cluster,
     Metrics,
     Optimizer,
     Run,
     RunConfig,
-    Sgd,
-    Tables,
+    SgdConfig,
+    TableOptimizer,
     Training,
     refuse_on_cpu,
 )
@@ -32,7 +32,7 @@ from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
 
 __all__ = [
-    "Adam",
+    "AdamConfig",
     "Cluster",
     "ConfigError",
     "Data",
@@ -51,10 +51,10 @@ __all__ = [
     "Run",
     "RunConfig",
     "Section",
-    "Sgd",
+    "SgdConfig",
     "SharedBottomBody",
+    "TableOptimizer",
     "TableSharding",
-    "Tables",
     "Training",
     "Uniform",
     "UserError",

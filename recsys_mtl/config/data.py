@@ -8,7 +8,7 @@ from recsys_mtl.config.section import FiniteFloat, Name, PositiveFloat, Positive
 
 
 class IdFeature(Section):
-    """An integer or string column, one value or a list a row, looked up in an embedding table."""
+    """An integer or string column, one value or list per row, looked up in an embedding table."""
 
     kind: Literal["id"]
     """Discriminates the union."""
@@ -72,10 +72,10 @@ class Data(Section):
     """Task name to label column, one task each. Labels are 0, 1 or null (not known)."""
     lanes: PositiveInt = 8
     """Fixed cuts of an epoch that workers share out among themselves: a run may go on with any
-    number of workers that divides it, over the very same batches."""
+    number of workers up to this one, over the very same batches."""
     shuffle_window_row_groups: PositiveInt = 2
-    """Rows are shuffled within this many row groups of a lane; a worker holds
-    lanes / workers x this many row groups in memory."""
+    """Rows are shuffled within this many row groups of a lane; a worker holds so many of each of
+    its lanes in memory, which are lanes / workers, rounded up."""
     prefetch_batches: PositiveInt = 4
     """Batches the reader's thread may be ahead of training."""
     on_error: Literal["fail", "skip"] = "fail"

@@ -178,7 +178,7 @@ def _kinds(union: Any) -> str:
 
 
 def _walk(location: tuple[int | str, ...]) -> tuple[type[Section] | None, Any, list[str]]:
-    """Of an error's location: the section that should hold its last key, its type, and the path.
+    """Follow an error's location: the section that should hold its last key, its type, the path.
 
     Pydantic's location names the chosen member of a union (`method.gradops.alpha`) and marks an
     error in a key itself (`data.labels.a-b.[key]`); the path in the file has neither.

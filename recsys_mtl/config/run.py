@@ -42,7 +42,7 @@ class Run(Section):
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
 
 
-class Adam(Section):
+class AdamConfig(Section):
     """Adam on the bottom and the heads."""
 
     kind: Literal["adam"] = "adam"
@@ -57,7 +57,7 @@ class Adam(Section):
     """Added to the root of the second moment."""
 
 
-class Sgd(Section):
+class SgdConfig(Section):
     """Plain gradient descent on the bottom and the heads."""
 
     kind: Literal["sgd"]
@@ -66,11 +66,11 @@ class Sgd(Section):
     """After warm-up."""
 
 
-class Tables(Section):
+class TableOptimizer(Section):
     """The optimizer fused into the tables' backward."""
 
     kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
-    """`rowwise_adagrad` keeps one number a row."""
+    """`rowwise_adagrad` keeps one number per row."""
     learning_rate: PositiveFloat = 0.02
     """After warm-up."""
     epsilon: PositiveFloat = 1e-8
@@ -80,9 +80,9 @@ class Tables(Section):
 class Optimizer(Section):
     """How parameters move."""
 
-    dense: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
+    dense: Annotated[AdamConfig | SgdConfig, Field(discriminator="kind")] = AdamConfig()
     """Bottom and heads."""
-    tables: Tables = Tables()
+    tables: TableOptimizer = TableOptimizer()
     """Embedding tables."""
 
 
@@ -99,9 +99,9 @@ class Training(Section):
     """Learning rates rise linearly to their value over this many steps."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
-    the body, the tables taking the same factor); heads are clipped to it apart."""
+    the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products in bottom and heads (autocast). Parameters, sums over workers, the Gram and
+    """How products in body and heads are computed (autocast). Parameters, sums, the Gram and
     the optimizers' moments stay as they are; tables and their gradients are float32."""
     log_interval_steps: PositiveInt = 20
     """Steps between two looks at the counters: progress line, exporter, trace."""
@@ -117,7 +117,9 @@ class Cluster(Section):
     """Where the run trains, and what it asks of Ray."""
 
     num_workers: Annotated[int, Field(ge=0)] = 1
-    """Ray Train workers; must divide `data.lanes`. 0 trains in this process, without Ray."""
+    """Ray Train workers, at most `data.lanes`; 0 trains in this process, without Ray. Each has
+    lanes / num_workers lanes, rounded up; the lanes that there are not are empty rows to it. So on
+    8 lanes, 5 to 7 workers have as many rows each as 4 have."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda where there is a GPU for every worker, else cpu."""
     cpus_per_worker: PositiveInt = 1
@@ -148,8 +150,8 @@ class Metrics(Section):
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
     port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
-    """Of the endpoint: 0 takes any free port, 9400-9420 the first free one of these. The URL is
-    printed. Ray's workers use 10002 to 19999."""
+    """0 takes any free port, 9400-9420 the first free one of these. The URL is printed.
+    Ray's workers use 10002 to 19999."""
     bearer_token_file: str | None = None
     """File on the driver's machine with the token that a scraper must send; null asks for none."""
     discovery_folder: str | None = None
@@ -193,17 +195,16 @@ class RunConfig(Section):
     """Prometheus endpoint."""
 
     @model_validator(mode="after")
-    def _sizes_divide(self) -> Self:
+    def _lanes_can_be_shared_out(self) -> Self:
         workers, lanes, rows = (
             self.cluster.world_size,
             self.data.lanes,
             self.training.global_batch_size,
         )
-        if lanes % workers:
-            divisors = [d for d in range(1, lanes + 1) if lanes % d == 0]
+        if workers > lanes:
             raise ValueError(
-                f"cluster.num_workers is {workers}, which does not divide data.lanes ({lanes}); "
-                f"allowed: {', '.join(map(str, divisors))}, or another number of lanes"
+                f"cluster.num_workers is {workers}, more than the lanes that workers share out "
+                f"(data.lanes is {lanes}); take at most {lanes}, or more lanes for a new run"
             )
         if rows % lanes:
             raise ValueError(

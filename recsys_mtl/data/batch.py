@@ -49,7 +49,7 @@ class ClickBatch:
     """One worker's part of a global batch: its lanes' rows one lane after the other.
 
     Every lane fills the same number of rows; where a lane has run out, the rest are padding: empty
-    bags, zeros, all labels masked.
+    bags, zeros, all labels masked. A padding lane of the plan has run out from the start.
     """
 
     step: int
@@ -87,7 +87,7 @@ class ClickBatch:
 def assemble(
     step: int, lanes: Sequence[Sequence[EncodedRows]], rows_per_lane: int, data: Data
 ) -> ClickBatch:
-    """Stack the pieces of each lane, padded to `rows_per_lane` rows a lane.
+    """Stack the pieces of each lane, padded to `rows_per_lane` rows per lane.
 
     Args:
         lanes: for each of the worker's lanes, its pieces in order; none for an exhausted lane.

@@ -86,8 +86,8 @@ class EncodedRows:
     nulls: NDArray[np.bool_]
     """[n, C] True where a column was null or not finite, or a list in it held a null."""
     rejected: NDArray[np.bool_]
-    """[n, R] True where a row is left out for that one of `REJECT_REASONS`, at most one a row; all
-    its labels are masked."""
+    """[n, R] True where a row is left out for that one of `REJECT_REASONS`, at most one per row;
+    all its labels are masked."""
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """Rows start to stop (exclusive)."""

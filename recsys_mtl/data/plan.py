@@ -3,9 +3,9 @@
 An epoch's row groups, permuted by (seed, epoch), stand in one line of N rows that is cut into
 lanes of equal length (to one row). Inside a lane, rows are shuffled within windows of a few row
 groups. The global batch of step k takes the next `global_batch_size / lanes` rows of every lane.
-Nothing here depends on the number of workers: worker r of W reads the lanes r, r + W, ..., so a
-run that changes W goes on with the same batches. MosaicML Streaming reaches the same with
-canonical nodes.
+Nothing of that depends on the number of workers: worker r of W, at most as many as there are lanes,
+reads the lanes r, r + W, ..., so a run that changes W goes on with the same batches. MosaicML
+Streaming reaches the same with canonical nodes.
 """
 
 from collections.abc import Sequence
@@ -77,17 +77,26 @@ class Plan:
         return -(-longest_lane // self.rows_per_lane)
 
     def lanes_of_worker(self, rank: int, world_size: int) -> range:
-        """The lanes worker `rank` of `world_size` (a divisor of lanes) reads."""
-        assert self.lanes % world_size == 0, "checked when the configuration was read"
-        return range(rank, self.lanes, world_size)
+        """The lanes that worker `rank` of `world_size` reads.
+
+        Every worker has as many, so that all have as many batch rows. Numbers from `lanes` on are
+        padding lanes, which have no rows. Example: of 4 lanes, 3 workers have 0 and 3, 1 and 4,
+        2 and 5; 4 and 5 are padding lanes.
+        """
+        assert world_size <= self.lanes, "checked when the configuration was read"
+        lanes_per_worker = -(-self.lanes // world_size)
+        return range(rank, lanes_per_worker * world_size, world_size)
 
     def lane_rows(self, lane: int) -> int:
-        """Rows of one lane in an epoch; lanes differ by at most one."""
+        """Rows of one lane in an epoch; lanes differ by at most one. A padding lane has none."""
         begin, end = self._lane_bounds(lane)
         return end - begin
 
     def windows(self, epoch: int, lane: int) -> list[Window]:
-        """The windows of a lane in the order they are trained; each row of an epoch is in one."""
+        """The windows of a lane in the order they are trained; each row of an epoch is in one.
+
+        A padding lane has no windows.
+        """
         spans = self._lane_spans(epoch, lane)
         cuts = [*range(0, len(spans), self.window_row_groups), len(spans)]
         windows, first = [], 0
@@ -100,7 +109,8 @@ class Plan:
 
     def _lane_bounds(self, lane: int) -> tuple[int, int]:
         """First row and end (exclusive) of a lane in the line of an epoch's rows."""
-        return lane * self.rows // self.lanes, (lane + 1) * self.rows // self.lanes
+        begin, end = min(lane, self.lanes), min(lane + 1, self.lanes)  # padding lanes lie behind it
+        return begin * self.rows // self.lanes, end * self.rows // self.lanes
 
     def _lane_spans(self, epoch: int, lane: int) -> list[Span]:
         begin, end = self._lane_bounds(lane)

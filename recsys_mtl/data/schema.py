@@ -80,7 +80,7 @@ def _uses(data: Data) -> Iterator[tuple[str, str, bool]]:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds a list a row."""
+    """Whether a column of this type holds one list per row."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )

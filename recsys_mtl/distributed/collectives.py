@@ -21,7 +21,7 @@ class PendingSums:
     def __init__(self) -> None:
         self._works: list[dist.Work] = []
         self.bytes = 0
-        """Of the tensors added so far."""
+        """How many bytes the tensors added so far have."""
 
     def add(self, tensor: Tensor) -> Tensor:
         """Start summing `tensor` in place, and return it; it must not be read before `wait`."""

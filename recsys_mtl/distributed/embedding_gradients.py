@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
-from recsys_mtl.gradients.table_products import TableGradients, room_needed, table_gradients
+from recsys_mtl.gradients.table_products import TableGradients, table_gradients, workspace_numbers
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class OwnedFeature:
     first_row: int
     """Number of the shard's first row among the rows of all this owner's shards."""
     columns: int
-    """Of the shard."""
+    """How many the shard has."""
 
 
 class OwnedShards:
@@ -35,7 +35,7 @@ class OwnedShards:
 
     def __init__(self, features: Sequence[OwnedFeature], device: torch.device) -> None:
         self._first_rows = torch.tensor([f.first_row for f in features]).to(device)
-        self._room = torch.empty(0, dtype=torch.float64, device=device)
+        self._workspace = torch.empty(0, dtype=torch.float64, device=device)
         self._widest = max(f.columns for f in features)
         self._alike = all(f.columns == self._widest for f in features)
         places, start = [], 0
@@ -53,7 +53,7 @@ class OwnedShards:
 
         Args:
             ids: what the lookup was given: a bag for each feature and row of the global batch.
-            output_gradients: one [B, sum of columns] a task.
+            output_gradients: one [B, sum of columns] per task.
         """
         lengths, rows = ids.lengths(), ids.values()
         features = len(self._first_rows)
@@ -62,14 +62,14 @@ class OwnedShards:
         bag = torch.arange(len(lengths), device=lengths.device)
         bag = bag.repeat_interleave(lengths, output_size=len(rows))
         feature = bag // batch
-        needed = room_needed(len(output_gradients), len(rows), self._widest)
-        if len(self._room) < needed:
-            self._room = self._room.new_empty(needed)
+        needed = workspace_numbers(len(output_gradients), len(rows), self._widest)
+        if len(self._workspace) < needed:
+            self._workspace = self._workspace.new_empty(needed)
         return table_gradients(
             [self._blocks(gradient) for gradient in output_gradients],
             rows + self._first_rows[feature],
             bag % batch * features + feature,
-            self._room,
+            self._workspace,
         )
 
     def _blocks(self, gradient: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def plan_from(record: PlanRecord) -> ShardingPlan:
 
 
 def describe(record: PlanRecord) -> list[str]:
-    """The plan for a person: one line a worker, its shards with rows x columns."""
+    """The plan for a person: one line per worker, its shards with rows x columns."""
     shards = [(table, shard) for table, shards in record.items() for shard in shards]
     lines = []
     for rank in sorted({shard["rank"] for _, shard in shards}):
@@ -167,7 +167,7 @@ def _only_module(plan: ShardingPlan) -> Mapping[str, Any]:
 
 
 def _memory_bytes() -> int:
-    """Of this machine, or of the container where that has less."""
+    """The memory of this machine, or of its container where that has less."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2
     text = limit.read_text().strip() if limit.exists() else "max"

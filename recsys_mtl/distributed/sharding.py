@@ -20,7 +20,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.comm_ops import set_gradient_division
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
-from recsys_mtl.config import Data, Tables, TableSharding
+from recsys_mtl.config import Data, TableOptimizer, TableSharding
 from recsys_mtl.data.batch import IdBags
 from recsys_mtl.data.features import table_sizes
 from recsys_mtl.distributed.collectives import made_by_first
@@ -69,7 +69,7 @@ class ShardedTables:
     def __init__(
         self,
         data: Data,
-        optimizer: Tables,
+        optimizer: TableOptimizer,
         wanted: Mapping[str, TableSharding],
         context: WorkerContext,
         seed: int,

@@ -31,7 +31,7 @@ class TableTraffic:
     def of_lookup(self, ids: IdBags, outputs: Sequence[Tensor]) -> dict[str, int]:
         """Bytes of one batch's ids and embeddings, by kind.
 
-        Every shard on another worker is sent a length a row, and the feature's ids; row-wise
+        Every shard on another worker is sent one length per row, and the feature's ids; row-wise
         shards get each the ids of their own rows, here counted as an even part.
 
         Args:

@@ -31,7 +31,7 @@ _RAY_WORKING_FOLDERS = "/runtime_resources/working_dir_files/"
 def launch(
     config: RunConfig,
     *,
-    fresh: bool,
+    fresh: bool = False,
     body: BodyFactory | None = None,
     method: Method | None = None,
 ) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _run_to_the_end(
             method=method,
             method_settings=settings,
         )
-        folder.finish(result, config.task_names)
+        folder.finish(result, trace_columns(config.task_names, method.diagnostics))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         from_outside = interrupted or isinstance(error, PreemptionError)

@@ -1,4 +1,4 @@
-"""One driver a run: whoever trains it holds a lease, a small file beside the run's folder.
+"""One driver per run: whoever trains it holds a lease, a small file beside the run's folder.
 
 Two drivers of one run would each commit checkpoints over the other's, and count its rows twice.
 That comes about without anybody's mistake: a batch queue starts a job again while the pods of its

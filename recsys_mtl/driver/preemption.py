@@ -51,7 +51,7 @@ class Sigterm:
             )
 
     def seconds_left(self) -> float:
-        """Of the grace period; without end before SIGTERM."""
+        """What is left of the grace period; without end before SIGTERM."""
         return self._until - time.monotonic()
 
     def stopping(

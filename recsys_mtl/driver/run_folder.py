@@ -17,6 +17,7 @@ local_checkpoints.json  the index of those that are committed
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
@@ -24,6 +25,7 @@ import yaml
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.local_checkpoints import INDEX as _LOCAL_INDEX
 from recsys_mtl.driver.storage import Folder, storage_url
+from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
 
@@ -69,10 +71,10 @@ class RunFolder:
         self._files.write("config.yaml", config.to_yaml().encode())
         self._files.write("data.json", json.dumps({"digest": data_digest}).encode())
 
-    def finish(self, result: dict[str, Any], task_names: tuple[str, ...]) -> None:
+    def finish(self, result: dict[str, Any], columns: Sequence[Column]) -> None:
         """Draw the trace, and write result.json, which makes the run a finished one."""
         picture = io.BytesIO()
-        draw_traces(read_trace(f"{self.url}/trace"), task_names, picture)
+        draw_traces(read_trace(f"{self.url}/trace"), columns, picture)
         self._files.write("traces.png", picture.getvalue())
         self._files.write("result.json", json.dumps(result, indent=2, allow_nan=False).encode())
 

@@ -1,11 +1,13 @@
 """Metric families of a run, as Prometheus is to see them.
 
 Names start with `recsys_mtl_`, carry base units, and end in `_total` on counters alone. Labels come
-from closed sets: the run, its tasks, splits, phases, reasons and states.
+from closed sets: the run, its tasks, splits, phases, reasons and states. What the method reports
+comes from the run's columns: `recsys_mtl_task_<quantity>` for a number per task,
+`recsys_mtl_method_<quantity>` for a number per step, and `recsys_mtl_<flag>_steps_total`.
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, combinations
+from itertools import accumulate, groupby
 from typing import Any
 
 from prometheus_client.core import (
@@ -25,39 +27,36 @@ _COUNTERS = {
     "null_values": "Nulls met in the columns read.",
     "compared_steps": "Steps that compared the tasks' gradients.",
     "conflicting_steps": "Steps with conflicting tasks.",
-    "min_norm_steps": "Steps that fell back to min-norm.",
     "skipped_steps": "Steps skipped as not finite.",
     "audited_steps": "Steps that compared cheaper coefficients with every task's gradient.",
     "opposing_steps": "Audited steps that went against a task.",
     "checkpoints": "Checkpoints committed.",
 }
-_GAUGES_OF_TASKS = {
-    "weight": "Weight w_i of the task's deconflicted gradient.",
-    "contribution": "R_i: how far the combined gradient serves the task.",
-    "gradient_norm": "Norm of the task's gradient of the shared parameters.",
-    "share_kept": "Norm of the task's gradient after deconfliction over the norm before.",
-}
-_GAUGES_OF_SPLITS = {
+_SPLIT_GAUGES = {
     "auc": "Area under the ROC curve, of recent training steps or the whole evaluation set.",
-    "log_loss": "Mean binary cross-entropy (nats a row).",
+    "log_loss": "Mean binary cross-entropy (nats per row).",
     "calibration": "Mean prediction over the observed rate.",
 }
+_SERVED_OF_EVERY_RUN = ("weight", "coefficient", "gradient_norm", "cosine")
+"""Quantities of columns that have a gauge whatever the method is."""
 
 
 def families(view: RunView) -> Iterator[Metric]:
-    """The families of one page, each series once."""
-    yield from _of_run(view)
+    """Yields the families of one page, each series once."""
+    yield from _run_families(view)
     if view.snapshot is not None:
-        yield from _of_tasks(view.info, view.snapshot)
-        yield from _of_progress(view.info.run, view.snapshot)
-        yield from _counters(view.info.run, view.counts)
-        yield _phases(view.info.run, view.counts)
-        if view.snapshot.checkpoint is not None:
-            yield from _of_checkpoint(view.info.run, view.snapshot.checkpoint)
+        info, snapshot = view.info, view.snapshot
+        yield from _split_families(info.run, snapshot)
+        yield from _column_families(info, snapshot.row)
+        yield from _progress_families(info.run, snapshot)
+        yield from _counter_families(info, view.counts)
+        yield _phase_family(info.run, view.counts)
+        if snapshot.checkpoint is not None:
+            yield from _checkpoint_families(info.run, snapshot.checkpoint)
 
 
 def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
-    """Whatever counts up, by the name of its family and the values of its labels.
+    """Returns whatever counts up, by the name of its family and the values of its labels.
 
     A histogram's buckets are cumulative, as a page shows them; its sum stands beside them.
     """
@@ -67,6 +66,8 @@ def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     }
     counts["steps",] = snapshot.step
     counts["null_values",] = sum(totals["nulls"].values())
+    for flag, steps in totals["method_flag_steps"].items():
+        counts[f"{flag}_steps",] = steps
     for reason, count in totals["rejected_rows"].items():
         counts["rejected_rows", reason] = count
     for phase in PHASES:
@@ -78,7 +79,7 @@ def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
 
 
 def _gauge(name: str, text: str, run: str, values: Mapping[Any, float], *labels: str) -> Metric:
-    """A gauge with one series a key of `values`, whose parts are the `labels`."""
+    """Makes a gauge with one series per key of `values`, whose parts are the `labels`."""
     family = GaugeMetricFamily(f"recsys_mtl_{name}", text, labels=["run", *labels])
     for key, value in values.items():
         family.add_metric([run, *key], value)
@@ -86,13 +87,14 @@ def _gauge(name: str, text: str, run: str, values: Mapping[Any, float], *labels:
 
 
 def _counter(name: str, text: str, run: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    """Makes a counter; the arguments are those of `_gauge`."""
     family = CounterMetricFamily(f"recsys_mtl_{name}", text, labels=["run", *labels])
     for key, value in values.items():
         family.add_metric([run, *key], value)
     return family
 
 
-def _of_run(view: RunView) -> Iterator[Metric]:
+def _run_families(view: RunView) -> Iterator[Metric]:
     info, run = view.info, view.info.run
     yield _gauge(
         "run_info",
@@ -117,39 +119,56 @@ def _of_run(view: RunView) -> Iterator[Metric]:
     yield _counter("worker_restarts", text, run, {(): float(view.restarts)})
 
 
-def _of_tasks(info: RunInfo, snapshot: Snapshot) -> Iterator[Metric]:
+def _split_families(run: str, snapshot: Snapshot) -> Iterator[Metric]:
     splits = {"train_window": snapshot.window, "eval": snapshot.evaluation}
-    for name, text in _GAUGES_OF_SPLITS.items():
+    for name, text in _SPLIT_GAUGES.items():
         values = {
             (task, split): numbers[task][name]
             for split, numbers in splits.items()
             for task in numbers
         }
         family = "loss" if name == "log_loss" else name
-        yield _gauge(f"task_{family}", text, info.run, values, "task", "split")
-    for name, text in _GAUGES_OF_TASKS.items():
-        of_tasks = {(task,): snapshot.row[f"{name}_{task}"] for task in info.task_names}
-        yield _gauge(f"task_{name}", text, info.run, of_tasks, "task")
-    pairs = {(a, b): snapshot.row[f"cosine_{a}_{b}"] for a, b in combinations(info.task_names, 2)}
-    text = "Cosine of two tasks' gradients of the shared parameters."
-    yield _gauge("gradient_cosine", text, info.run, pairs, "task", "other_task")
+        yield _gauge(f"task_{family}", text, run, values, "task", "split")
 
 
-def _of_progress(run: str, snapshot: Snapshot) -> Iterator[Metric]:
+def _column_families(info: RunInfo, row: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yields one gauge per quantity of the newest step that is served.
+
+    A series is there from the first report on, and is NaN until its number was first measured.
+    """
+    served = (
+        column
+        for column in info.columns
+        if column.quantity in _SERVED_OF_EVERY_RUN or (column.of_method and column.kind == "number")
+    )
+    for quantity, group in groupby(served, key=lambda column: column.quantity):
+        columns = list(group)
+        whose, labels = {
+            0: ("method", ()),
+            1: ("task", ("task",)),
+            2: ("gradient", ("task", "other_task")),
+        }[len(columns[0].tasks)]
+        values = {column.tasks: row[column.name] for column in columns}
+        yield _gauge(f"{whose}_{quantity}", columns[0].help, info.run, values, *labels)
+
+
+def _progress_families(run: str, snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("last_step", "Steps at the end of the run.", run, {(): snapshot.last_step})
     yield _gauge(
         "rows_per_second", "Over the last log interval.", run, {(): snapshot.rows_per_second}
     )
 
 
-def _counters(run: str, counts: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
-    for name, text in _COUNTERS.items():
-        yield _counter(name, text, run, {(): counts[name,]})
+def _counter_families(info: RunInfo, counts: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    flags = (column for column in info.columns if column.of_method and column.kind == "flag")
+    of_method = {f"{flag.quantity}_steps": f"Steps where: {flag.help}" for flag in flags}
+    for name, text in (_COUNTERS | of_method).items():
+        yield _counter(name, text, info.run, {(): counts[name,]})
     rejected = {key[1:]: n for key, n in counts.items() if key[0] == "rejected_rows"}
-    yield _counter("rejected_rows", "Rows left out as unusable.", run, rejected, "reason")
+    yield _counter("rejected_rows", "Rows left out as unusable.", info.run, rejected, "reason")
 
 
-def _phases(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
+def _phase_family(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
     family = HistogramMetricFamily(
         "recsys_mtl_step_phase_seconds",
         "Seconds of a step by phase, on rank 0's host.",
@@ -161,7 +180,7 @@ def _phases(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
     return family
 
 
-def _of_checkpoint(run: str, checkpoint: CheckpointInfo) -> Iterator[Metric]:
+def _checkpoint_families(run: str, checkpoint: CheckpointInfo) -> Iterator[Metric]:
     for name, text, value in (
         ("timestamp_seconds", "When the newest was committed.", checkpoint.committed_at),
         ("duration_seconds", "What the newest took.", checkpoint.seconds),

@@ -1,17 +1,16 @@
 """Task gradients [T, P] in, one update out: pure tensor math, no ranks, no files.
 
-gram.py        the two passes over the gradients: their products K, and sum_i c_i g_i
-gradops.py     GradOPS on K: weights and coefficients
-step.py        `gradops`: the whole in one call
-min_norm.py    the shortest convex combination, where GradOPS has nothing left to keep
-backend.py     plain torch or Triton kernels: what a device and the number of tasks allow
-kernels/       the same functions in Triton, and clip and Adam in the pass that combines
-operations.py  the functions of either, as one choice
+gram.py            the two passes over the gradients: their products K, and sum_i c_i g_i
+methods/           every method, from what is known of the tasks to their weights
+combination.py     norms, clipping, combinations of any shape
+step.py            `gradops`: the whole of GradOPS in one call
+min_norm.py        the shortest convex combination, where GradOPS has nothing left to keep
+backend.py         plain torch or Triton kernels: what a device and the number of tasks allow
+kernels/           the same functions in Triton, and clip and Adam in the pass that combines
+operations.py      the functions of either, as one choice
+cpu_loops.py       the two passes on a CPU, compiled
 table_products.py  gradients and products of embedding tables, grouped by row
-methods.py     which of them a step of each configured method needs, and what it decides
-update.py      norms, clipping, combinations of any shape
-flat.py        parameters and gradients as flat memory
-reference.py   Algorithm 1 on the vectors themselves: slow, plain, the ground truth
+reference.py       Algorithm 1 on the vectors themselves: slow, plain, the ground truth
 """
 
 from recsys_mtl.gradients.backend import Backend, BackendChoice, resolve_backend

@@ -33,7 +33,7 @@ def clip_factor(norm: Tensor, largest_norm: float | None) -> Tensor:
     return (largest_norm / norm.clamp(min=1e-30)).clamp(max=1.0)
 
 
-def mix(coefficients: Tensor, gradients: Sequence[Tensor] | Tensor) -> Tensor:
+def weighted_sum(coefficients: Tensor, gradients: Sequence[Tensor] | Tensor) -> Tensor:
     """sum_i c_i g_i of T gradients of any shape, in their dtype; summed in float32 at least."""
     first, *others = gradients
     wide = torch.promote_types(first.dtype, torch.float32)

@@ -5,7 +5,7 @@ bags that hold the id. Ids are grouped by sorting into buffers whose size depend
 ids alone, so that nothing waits for the device.
 """
 
-# T tasks, N ids of a batch, G bags (one a row and feature), D embedding dimension
+# T tasks, N ids of a batch, G bags (one per row and feature), D embedding dimension
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class TableGradients:
 
     sums: Tensor
     """[T, N, D] float64: a place for each touched row; 0 where a place is unused. It lies in the
-    room that was given: the next gradients overwrite it."""
+    workspace that was given: the next gradients overwrite it."""
 
     def products(self) -> Tensor:
         """[T, T] float64: the tables' part of the Gram."""
@@ -30,7 +30,7 @@ class TableGradients:
 
 
 def table_gradients(
-    bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor, room: Tensor
+    bag_gradients: Sequence[Tensor], rows: Tensor, bags: Tensor, workspace: Tensor
 ) -> TableGradients:
     """Sum each task's bag gradients over the bags that hold the same table row.
 
@@ -41,15 +41,15 @@ def table_gradients(
     float32, and the Gram with it.
 
     Args:
-        bag_gradients: one [G, D] a task: of the loss for each bag's sum of embeddings.
+        bag_gradients: one [G, D] per task: of the loss for each bag's sum of embeddings.
         rows: [N] the table row of each id; rows of different tables must have different numbers.
         bags: [N] the bag that holds it.
-        room: at least `room_needed` float64 numbers. Memory that is fresh at every step has to be
-            paged in, for as long as the sums take.
+        workspace: at least `workspace_numbers` float64 numbers. Memory that is fresh at every step
+            has to be paged in, for as long as the sums take.
     """
     group = _groups(rows)
     num_tasks, num_ids, dim = len(bag_gradients), len(rows), bag_gradients[0].shape[1]
-    used = room[: room_needed(num_tasks, num_ids, dim)]
+    used = workspace[: workspace_numbers(num_tasks, num_ids, dim)]
     pieces = used.view(num_tasks + 1, num_ids, dim)
     summands, sums = pieces[0], pieces[1:].zero_()
     for place, gradient in zip(sums, bag_gradients, strict=True):
@@ -57,8 +57,8 @@ def table_gradients(
     return TableGradients(sums)
 
 
-def room_needed(num_tasks: int, num_ids: int, dim: int) -> int:
-    """Numbers of room for the sums of every task, and for one task's summands."""
+def workspace_numbers(num_tasks: int, num_ids: int, dim: int) -> int:
+    """How many numbers the sums of every task need, with one task's summands."""
     return (num_tasks + 1) * num_ids * dim
 
 

@@ -5,6 +5,7 @@ T tasks, R reasons to reject a row.
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.data.features import REJECT_REASONS
-from recsys_mtl.gradients.methods.contract import Diagnostic, TaskWeighting, unmeasured
-from recsys_mtl.metrics.columns import Column, step_columns
+from recsys_mtl.gradients.methods.contract import TaskWeighting
+from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
 
 BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradients")
@@ -52,30 +53,34 @@ class StepRecord:
 
 def record_rows(
     records: Sequence[StepRecord],
-    task_names: Sequence[str],
-    diagnostics: Sequence[Diagnostic],
+    columns: Sequence[Column],
     *,
     last_step: int,
     attempt: int,
     steps_per_epoch: int,
 ) -> list[dict[str, Any]]:
-    """Rows of the trace, one per record, the last one of step `last_step` (counted from 1).
+    """Makes one row of the trace per record, the last one that of step `last_step`.
 
-    One transfer from the device for all of them.
+    All records together take one transfer from the device. `auc_window` is NaN, as whoever asked
+    for the rows measures it.
 
     Args:
-        diagnostics: of the method; a record that lacks one did not ask the method.
+        records: of consecutive steps, at least one.
+        columns: of the trace, as `trace_columns` lists them.
+        last_step: counted from 1.
     """
-    columns = step_columns(task_names, diagnostics)
-    numbers = torch.stack([_numbers(r, len(task_names), diagnostics) for r in records])
+    measured = [_measured(record) for record in records]
+    on_device = [c for c in columns if c.of_method or c.quantity in measured[0]]
+    widths = Counter(column.quantity for column in on_device)
+    numbers = torch.stack([_side_by_side(quantities, widths) for quantities in measured])
     rows = []
     for place, (record, values) in enumerate(zip(records, numbers.cpu().tolist(), strict=True)):
         step = last_step - len(records) + 1 + place
         epoch = (step - 1) // steps_per_epoch
         row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
-        row |= {c.name: _as_kind(c, value) for c, value in zip(columns, values, strict=True)}
+        row |= {c.name: _as_kind(c, value) for c, value in zip(on_device, values, strict=True)}
         row["rejected_rows"] = sum(row[f"rejected_rows_{reason}"] for reason in REJECT_REASONS)
-        row |= {f"auc_window_{task}": float("nan") for task in task_names}
+        row |= {c.name: math.nan for c in columns if c.quantity == "auc_window"}
         rows.append(row | {f"seconds_{p}": s for p, s in record.seconds.items()})
     return rows
 
@@ -85,39 +90,55 @@ def _as_kind(column: Column, value: float) -> float | int | bool:
         case "count":
             return int(value)
         case "flag":
-            return bool(value)
+            return value > 0  # NaN, where the method was not asked, is no flag
         case "number":
             return value
 
 
-def _numbers(record: StepRecord, num_tasks: int, diagnostics: Sequence[Diagnostic]) -> Tensor:
-    """[columns] float64, in the order of `step_columns`."""
-    weighting, device = record.weighting, record.losses.device
-    gram = record.gram
+def _measured(record: StepRecord) -> dict[str, Tensor]:
+    """What a step has measured, by the quantity of its columns, on the device."""
+    gram, num_tasks = record.gram, len(record.losses)
     if gram is None:
-        gram = torch.full((num_tasks, num_tasks), torch.nan, dtype=torch.float64, device=device)
+        gram = torch.full_like(record.losses, torch.nan, dtype=torch.float64).expand(num_tasks, -1)
     norms = gram.diagonal().sqrt()
-    pairs = torch.triu_indices(num_tasks, num_tasks, offset=1, device=device)
-    products, lengths = gram[pairs[0], pairs[1]], torch.outer(norms, norms)[pairs[0], pairs[1]]
-    audited = ~record.skipped & (record.opposes is not None)
+    first, second = torch.triu_indices(num_tasks, num_tasks, offset=1, device=gram.device)
+    products = gram[first, second]
     opposes = torch.zeros_like(record.skipped) if record.opposes is None else record.opposes
-    flags = ((products < 0).any(), record.skipped, audited, opposes)
-    measured = [
-        weighting.diagnostics.get(d.name, unmeasured(d, num_tasks, device)) for d in diagnostics
-    ]
-    quantities = (
-        record.rows,
-        torch.stack(flags),
-        record.update_norm,
-        record.losses,
-        weighting.weights,
-        weighting.coefficients,
-        norms,
-        record.applied,
-        products / lengths,
-        *measured,
+    rows, *rejected = record.rows.unbind()
+    return {
+        "rows": rows,
+        **dict(zip((f"rejected_rows_{r}" for r in REJECT_REASONS), rejected, strict=True)),
+        "conflict": (products < 0).any(),
+        "skipped": record.skipped,
+        "audited": ~record.skipped & (record.opposes is not None),
+        "opposes": opposes,
+        "update_norm": record.update_norm,
+        "loss": record.losses,
+        "weight": record.weighting.weights,
+        "coefficient": record.weighting.coefficients,
+        "gradient_norm": norms,
+        "applied_cosine": record.applied,
+        "cosine": products / (norms[first] * norms[second]),
+        **record.weighting.diagnostics,
+    }
+
+
+def _side_by_side(quantities: Mapping[str, Tensor], widths: Mapping[str, int]) -> Tensor:
+    """The columns of one row, [columns] float64.
+
+    Args:
+        widths: quantity to the number of its columns, in their order. What `quantities` lacks is
+            NaN: a diagnostic, where the step did not ask the method.
+    """
+    unmeasured = torch.full_like(quantities["update_norm"], torch.nan, dtype=torch.float64)
+    return torch.cat(
+        [
+            quantities[quantity].double().reshape(-1)
+            if quantity in quantities
+            else unmeasured.expand(width)
+            for quantity, width in widths.items()
+        ]
     )
-    return torch.cat([quantity.double().reshape(-1) for quantity in quantities])
 
 
 def _no_phase_counts() -> dict[str, list[int]]:
@@ -150,15 +171,17 @@ class Totals:
     nulls: dict[str, int] = field(default_factory=dict)
 
     def add(
-        self,
-        rows: Iterable[Mapping[str, Any]],
-        task_names: Sequence[str],
-        diagnostics: Sequence[Diagnostic],
-        seconds: float,
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], seconds: float
     ) -> None:
-        """Count steps in the form of the trace's rows, and how long they took together."""
+        """Counts steps in the form of the trace's rows.
+
+        Args:
+            columns: of the rows.
+            seconds: that the steps took together.
+        """
         self.seconds += seconds
-        flags = [diagnostic.name for diagnostic in diagnostics if diagnostic.flag]
+        flags = [column.name for column in columns if column.of_method and column.kind == "flag"]
+        tasks = [column.tasks[0] for column in columns if column.quantity == "weight"]
         self.method_flag_steps |= {f: self.method_flag_steps.get(f, 0) for f in flags}
         for row in rows:
             self.rows += row["rows"]
@@ -168,10 +191,10 @@ class Totals:
             for flag in flags:
                 self.method_flag_steps[flag] += row[flag]
             self.skipped_steps += row["skipped"]
-            self.compared_steps += not math.isnan(row[f"gradient_norm_{task_names[0]}"])
+            self.compared_steps += not math.isnan(row[f"gradient_norm_{tasks[0]}"])
             self.audited_steps += row["audited"]
             self.opposing_steps += row["opposes"]
-            for task in task_names:
+            for task in tasks:
                 so_far = self.weight_sums.get(task, 0.0)
                 self.weight_sums[task] = so_far + row[f"weight_{task}"]
             for phase in PHASES:

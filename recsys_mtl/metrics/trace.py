@@ -112,7 +112,7 @@ def next_attempt(url: str) -> int:
 
 
 def read_trace(url: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a trace as training went in the end: one row a step, sorted by step.
+    """Read a trace as training went in the end: one row per step, sorted by step.
 
     A row is left out when a later attempt started at its step or before it.
 

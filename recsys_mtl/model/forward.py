@@ -25,9 +25,9 @@ class TaskGradients:
     representation: PartGradients
     """One per part; None where the loss does not read it, or nothing below needs it."""
     task_specific: Mapping[str, Tensor]
-    """By name, of the task's own parameters."""
+    """The gradients of the task's own parameters, by name."""
     shared_above: Mapping[str, Tensor]
-    """By name, of the shared parameters above the representation that the loss reaches."""
+    """Those of the shared parameters above the representation that the loss reaches, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,29 +38,44 @@ class Forward:
     ownership: Ownership
     trunk: Trunk
     cut: tuple[Tensor, ...]
-    """The representation cut off from the trunk; the graph of `logits` begins here."""
+    """The representation cut off from the trunk; the graph of `task_logits` begins here."""
+    task_logits: tuple[Tensor, ...]
+    """[B] per task, in the precision of the products."""
     logits: Tensor
-    """[B, T] float32."""
+    """[B, T] float32: the same, cut off; the graph of the losses begins here."""
 
     def backward_to_representation(self, losses: Tensor) -> list[TaskGradients]:
         """Every task's loss back to where tasks part.
 
         Args:
-            losses: [T], from `logits`.
+            losses: [T], each from its own column of `logits`.
         """
+        # One graph from losses to parts would take every task's backward through the heads of all,
+        # with zeros in those of the others: twice the time where three tasks have layers of theirs.
+        (at_logits,) = torch.autograd.grad(losses.sum(), self.logits, retain_graph=True)
         shared = self.body.shared_parameters()
         above = {name: shared[name] for name in self.ownership.above}
         return [
-            self._backward(loss, self.body.task_parameters(task), above)
-            for task, loss in enumerate(losses)
+            self._backward(logits, gradient, self.body.task_parameters(task), above)
+            for task, (logits, gradient) in enumerate(
+                zip(self.task_logits, at_logits.unbind(dim=1), strict=True)
+            )
         ]
 
     def _backward(
-        self, loss: Tensor, own: Mapping[str, Tensor], above: Mapping[str, Tensor]
+        self,
+        logits: Tensor,
+        gradient: Tensor,
+        own: Mapping[str, Tensor],
+        above: Mapping[str, Tensor],
     ) -> TaskGradients:
         parts = [part for part in self.cut if part.requires_grad]
         found = torch.autograd.grad(
-            loss, [*parts, *own.values(), *above.values()], retain_graph=True, allow_unused=True
+            logits,
+            [*parts, *own.values(), *above.values()],
+            gradient,
+            retain_graph=True,
+            allow_unused=True,
         )
         of_parts = iter(found[: len(parts)])
         of_own, of_above = found[len(parts) :][: len(own)], found[len(parts) + len(own) :]
@@ -101,5 +116,8 @@ def run_forward(
         cut = tuple(
             part.detach().requires_grad_(part.requires_grad) for part in trunk.representation
         )
-        logits = [body.logits(cut, task, masks) for task in range(num_tasks)]
-    return Forward(body, ownership, trunk, cut, torch.stack(logits, dim=1).float())
+        task_logits = tuple(body.logits(cut, task, masks) for task in range(num_tasks))
+    logits = torch.stack([logits.detach() for logits in task_logits], dim=1).float()
+    if torch.is_grad_enabled():
+        logits.requires_grad_()
+    return Forward(body, ownership, trunk, cut, task_logits, logits)

@@ -34,30 +34,34 @@ class Ownership:
 
 
 def trace_ownership(body: MultiTaskBody, shape: BodyShape) -> Ownership:
-    """Follow two rows of random inputs through the body.
+    """Follow two rows of inputs through the body.
 
     Raises:
-        BodyError: a parameter is declared nowhere or twice, is in no layer, or is shared by other
-            tasks than declared.
+        BodyError: a parameter is declared nowhere or twice, has the name of another, is in no layer
+            or in two, belongs to other tasks than declared, or is a task's own and used below the
+            representation.
     """
     shared = body.shared_parameters()
     own = [body.task_parameters(task) for task in range(len(shape.task_names))]
     everything = _declared_once(body, shared, own)
+    _each_in_one_layer(body, shared)
     inputs = BodyInputs(
-        torch.randn(_ROWS, shape.pooled_columns), torch.randn(_ROWS, shape.dense_columns)
+        torch.ones(_ROWS, shape.pooled_columns),
+        torch.ones(_ROWS, shape.dense_columns),
     )
     representation = body.representation(inputs, {})
     reached_by_task = [
         _reached(body.logits(representation, task, {}), everything) for task in range(len(own))
     ]
     _as_declared(reached_by_task, shared, own, shape.task_names)
+    below = set[str]()
+    for part in representation:
+        below |= _reached(part, everything)
+    _own_above(below, own)
     cut = tuple(part.detach() for part in representation)
     above = set[str]()
     for task in range(len(own)):
         above |= _reached(body.logits(cut, task, {}), shared)
-    below = set[str]()
-    for part in representation:
-        below |= _reached(part, shared)
     return Ownership(
         trunk=tuple(name for name in shared if name in below),
         above=tuple(name for name in shared if name in above),
@@ -72,29 +76,39 @@ def _declared_once(
 ) -> dict[str, nn.Parameter]:
     """Every parameter by its declared name."""
     everything: dict[str, nn.Parameter] = {}
-    for declared in (shared, *own):
-        twice = everything.keys() & declared.keys()
-        if twice:
+    names: dict[int, str] = {}
+    for name, parameter in (item for declared in (shared, *own) for item in declared.items()):
+        if everything.get(name, parameter) is not parameter:
             raise BodyError(
-                f"parameter {min(twice)!r} of the body {type(body).__name__} is declared twice; "
+                f"two parameters of the body {type(body).__name__} are named {name!r}; give each "
+                "a name of its own"
+            )
+        if id(parameter) in names:
+            first = names[id(parameter)]
+            again = "twice" if first == name else f"twice, the second time as {name!r}"
+            raise BodyError(
+                f"parameter {first!r} of the body {type(body).__name__} is declared {again}; "
                 "declare it in shared_parameters or in one task's task_parameters"
             )
-        everything |= declared
-    declared_tensors = {id(parameter) for parameter in everything.values()}
+        everything[name], names[id(parameter)] = parameter, name
     for name, parameter in body.named_parameters():
-        if id(parameter) not in declared_tensors:
+        if id(parameter) not in names:
             raise BodyError(
                 f"parameter {name!r} of the body {type(body).__name__} is declared nowhere and "
                 "would never be trained; declare it in shared_parameters or task_parameters"
             )
-    in_layers = [name for names in body.shared_layers().values() for name in names]
-    if sorted(in_layers) != sorted(shared):
-        wrong = sorted(set(in_layers) ^ set(shared)) or sorted(in_layers)
-        raise BodyError(
-            f"shared_layers of the body {type(body).__name__} must name each shared parameter "
-            f"once; look at {wrong[0]!r}"
-        )
     return everything
+
+
+def _each_in_one_layer(body: MultiTaskBody, shared: Mapping[str, nn.Parameter]) -> None:
+    """Raise BodyError where a shared parameter is in no layer or in two, or a layer has others."""
+    in_layers = [name for names in body.shared_layers().values() for name in names]
+    for name in dict.fromkeys([*shared, *in_layers]):
+        if in_layers.count(name) != (name in shared):
+            raise BodyError(
+                f"shared_layers of the body {type(body).__name__} must name each shared parameter "
+                f"once, and no other; look at {name!r}"
+            )
 
 
 def _as_declared(
@@ -103,21 +117,34 @@ def _as_declared(
     own: list[dict[str, nn.Parameter]],
     task_names: tuple[str, ...],
 ) -> None:
-    """Raise BodyError where what the losses reach is not what is declared."""
+    """Raise BodyError where what the losses depend on is not what is declared."""
     owner = {name: task for task, names in enumerate(own) for name in names}
     for name in (*shared, *owner):
         tasks = [task for task, reached in enumerate(reached_by_task) if name in reached]
-        names = ", ".join(task_names[task] for task in tasks) or "no task"
+        names = ", ".join(task_names[task] for task in tasks)
+        if not tasks:
+            raise BodyError(f"no task's loss depends on parameter {name!r}; use it or remove it")
         if name in owner and tasks != [owner[name]]:
+            place = "shared_parameters" if len(tasks) > 1 else "that task's task_parameters"
             raise BodyError(
                 f"parameter {name!r} is declared as task {task_names[owner[name]]!r}'s own, but "
-                f"the losses of {names} reach it; declare it where it belongs"
+                f"the loss of {names} depends on it; declare it in {place}"
             )
         # With one task everything is reached by it alone, and the shared ones stay shared.
-        if name in shared and (not tasks or (len(tasks) == 1 and len(own) > 1)):
+        if name in shared and len(tasks) == 1 and len(own) > 1:
             raise BodyError(
-                f"parameter {name!r} is declared as shared, but the losses of {names} alone reach "
-                "it; declare it in that task's task_parameters, or remove it"
+                f"parameter {name!r} is declared as shared, but the loss of {names} alone depends "
+                "on it; declare it in that task's task_parameters"
+            )
+
+
+def _own_above(below: set[str], own: list[dict[str, nn.Parameter]]) -> None:
+    """Raise BodyError where a task's own parameter is used below the representation."""
+    for name in (name for names in own for name in names):
+        if name in below:
+            raise BodyError(
+                f"parameter {name!r} is declared as one task's own, but the representation depends "
+                "on it, below which no gradient of a task's own is taken; use it in logits alone"
             )
 
 

@@ -1,9 +1,16 @@
-"""What one worker holds and does besides the step itself; it knows no Ray.
+"""What one worker holds and does; it knows a host, and no Ray.
 
-job.py            what the driver hands to every worker
-state.py          model, tables, optimizers, and how they are built
-shared_update.py  the gradients of what the tasks share, and their combination
-optimizers.py     dense optimizer and learning-rate schedule
-reporting.py      from step records to trace, totals and exporter
-checkpoint.py     save and restore
+job.py               what the driver hands to every worker
+host.py              what a worker asks of whoever runs it
+build.py             from the configuration to a worker; methods.py: to its method
+state.py             model, tables, optimizers, and the room for their gradients
+step_mode.py         what one step computes
+counts.py            labels, rows and wishes to stop, over all workers
+shared_gradients.py  the gradients of what the tasks share, and their combination
+evidence.py          what the method is told of a step; weighing.py: what it answers
+optimizers.py        dense optimizer and learning-rate schedule
+recording.py         from what a step computed to its record
+reporting.py         from step records to trace, totals and snapshots
+evaluation.py        a whole log, scored
+checkpoint.py        save and restore a run; named_tensors.py: tensors by name, and partial loads
 """

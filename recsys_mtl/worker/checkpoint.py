@@ -17,7 +17,7 @@ from recsys_mtl.worker.reporting import Reporter, ReporterSummary
 from recsys_mtl.worker.state import Worker
 
 VERSION = 2
-"""Of the names and the layout of a checkpoint. Version 1 held flat vectors without names."""
+"""Which names and layout a checkpoint has. Version 1 held flat vectors without names."""
 
 _METADATA = "run.json"
 
@@ -37,7 +37,7 @@ class CheckpointMetadata:
     config: RunConfig
     """The configuration that made it."""
     data_digest: str
-    """Of the training log's manifest."""
+    """The digest of the training log's manifest."""
     sharding_plan: PlanRecord
     """Which shard lay where; empty without tables. Restoring onto another plan cuts them anew."""
     totals: Mapping[str, Any]

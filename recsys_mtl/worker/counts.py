@@ -12,7 +12,7 @@ from recsys_mtl.distributed.collectives import all_reduce_sum
 
 
 class GlobalCounts(NamedTuple):
-    """Of one global batch, the same on every worker."""
+    """The counts of one global batch, the same on every worker."""
 
     labelled: Tensor
     """[T] float32: rows with a known label of each task. A loss is the mean over them."""

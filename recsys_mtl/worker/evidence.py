@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.distributed.collectives import all_reduce_sum
-from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients, table_products
+from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients
 from recsys_mtl.gradients.combination import violates_non_conflict
 from recsys_mtl.model.forward import TaskGradients
 from recsys_mtl.worker.counts import GlobalCounts
@@ -32,10 +32,9 @@ class Products:
     """[L, T, T] float64: the same layer by layer, where the method reads them."""
 
 
-def weigh_without_products(
+def weigh_beforehand(
     worker: Worker,
     mode: StepMode,
-    step: int,
     counts: GlobalCounts,
     losses: Tensor,
     tasks: Sequence[TaskGradients],
@@ -54,18 +53,18 @@ def weigh_without_products(
             return weigher.weigh_as_before()
         case "losses":
             if "losses" not in weigher.method.needs:
-                return weigher.weigh(step, labelled)
-            return weigher.weigh(step, labelled, all_reduce_sum(losses.detach().clone()))
+                return weigher.weigh(mode.step, labelled)
+            return weigher.weigh(mode.step, labelled, all_reduce_sum(losses.detach().clone()))
         case "representation":
             gram = representation_gram(worker, tasks)
             summed = all_reduce_sum(torch.cat([losses.detach().double()[None], gram]))
-            return weigher.weigh(step, labelled, summed[0], summed[1:])
+            return weigher.weigh(mode.step, labelled, summed[0], summed[1:])
         case _:
             assert_never(mode.weighting)
 
 
 def weigh_by_products(
-    worker: Worker, step: int, counts: GlobalCounts, losses: Tensor, products: Products | None
+    worker: Worker, mode: StepMode, counts: GlobalCounts, losses: Tensor, products: Products | None
 ) -> Weighed:
     """The weights of a step that has every product.
 
@@ -74,7 +73,7 @@ def weigh_by_products(
     """
     assert products is not None, "a step without weights has one row per task"
     return worker.weigher.weigh(
-        step, counts.labelled > 0, losses, products.gram, products.layer_grams
+        mode.step, counts.labelled > 0, losses, products.gram, products.layer_grams
     )
 
 
@@ -95,17 +94,20 @@ def opposes_a_task(
 
 def products_of_tasks(
     worker: Worker,
+    mode: StepMode,
     lookup: Lookup | None,
     rows: Tensor,
     at_shards: Sequence[ShardOutputGradients],
-) -> Products:
-    """Every product of two tasks' gradients.
+) -> Products | None:
+    """Every product of two tasks' gradients; None where `rows` is one row for their combination.
 
     Args:
         rows: [T, P] of the body, summed over the workers.
         at_shards: the tasks' gradients of the shards' outputs; empty where the tables are not in
             the Gram.
     """
+    if not mode.row_per_task:
+        return None
     layer_grams = None
     if "layer_grams" in worker.weigher.method.needs:
         columns = worker.shared.layer_columns.values()
@@ -116,10 +118,7 @@ def products_of_tasks(
         body_gram = worker.operations.gram_matrix(rows)
     gram = body_gram
     if at_shards:
-        assert worker.tables is not None
-        assert lookup is not None
-        touched = worker.tables.task_gradients(lookup, at_shards)
-        own = table_products(touched, len(at_shards), gram.device)
+        own = worker.table_products(lookup, at_shards)
         # One sum for both parts, so that every worker has the same bits: the body's part is rank
         # 0's, the tables' part every worker's.
         gram = all_reduce_sum(own + body_gram if worker.context.rank == 0 else own)

@@ -22,9 +22,9 @@ class TrainJob:
     device: str
     """`cpu` or `cuda`."""
     train: Manifest
-    """Of data.train."""
+    """What data.train holds."""
     eval: Manifest
-    """Of data.eval."""
+    """What data.eval holds."""
     run_url: str
     """The run's own folder."""
     last_step: int

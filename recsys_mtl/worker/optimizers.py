@@ -8,7 +8,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.config import AdamConfig, SgdConfig
 from recsys_mtl.gradients.operations import Operations
 from recsys_mtl.model.flat_memory import FlatMemory
 
@@ -26,14 +26,18 @@ class DenseOptimizer:
     """Adam or gradient descent, fused, on the flat shared [P] and the flat own parameters [H]."""
 
     def __init__(
-        self, optimizer: Adam | Sgd, shared: Tensor, task_specific: Tensor, operations: Operations
+        self,
+        optimizer: AdamConfig | SgdConfig,
+        shared: Tensor,
+        task_specific: Tensor,
+        operations: Operations,
     ) -> None:
         self._vectors = vectors = [shared, task_specific]
         self._settings, self._operations = optimizer, operations
         self._update = torch.empty_like(shared)  # a fresh one would be paged in at every step
         self._optimizer: torch.optim.Optimizer
         match optimizer:
-            case Adam():
+            case AdamConfig():
                 self._optimizer = torch.optim.Adam(
                     vectors,
                     lr=optimizer.learning_rate,
@@ -41,7 +45,7 @@ class DenseOptimizer:
                     eps=optimizer.epsilon,
                     fused=True,
                 )
-            case Sgd():
+            case SgdConfig():
                 self._optimizer = torch.optim.SGD(vectors, lr=optimizer.learning_rate, fused=True)
             case _:
                 assert_never(optimizer)
@@ -70,7 +74,7 @@ class DenseOptimizer:
         """
         shared, task_specific = self._vectors
         rate = factor * self._settings.learning_rate
-        if self._operations.backend == "triton" and isinstance(self._settings, Adam):
+        if self._operations.backend == "triton" and isinstance(self._settings, AdamConfig):
             self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
         else:
             shared.grad = self._operations.combine_gradients(
@@ -83,7 +87,7 @@ class DenseOptimizer:
         self._optimizer.step()
 
     def _combine_and_move(
-        self, gradients: Tensor, coefficients: Tensor, skip: Tensor, rate: float, adam: Adam
+        self, gradients: Tensor, coefficients: Tensor, skip: Tensor, rate: float, adam: AdamConfig
     ) -> None:
         """Combine and Adam in one pass over memory, on the state that torch's Adam keeps."""
         from recsys_mtl.gradients import kernels  # Triton is optional, and slow to import

@@ -13,11 +13,11 @@ from recsys_mtl.metrics.record import BYTE_KINDS
 from recsys_mtl.worker.evidence import Products
 from recsys_mtl.worker.shared_gradients import SharedUpdate
 from recsys_mtl.worker.state import Worker
-from recsys_mtl.worker.step_mode import steps_until_next_rows
+from recsys_mtl.worker.step_mode import StepMode, steps_until_next_rows
 
 
-def parameters_before(worker: Worker, step: int, products: Products | None) -> Tensor | None:
-    """[P] The body's shared parameters as they are; None where `step` does not measure by how much
+def parameters_before(worker: Worker, mode: StepMode, products: Products | None) -> Tensor | None:
+    """[P] The shared parameters as they are; None where the step does not measure how much
     they move.
 
     The last step of a log interval does, or the last that has one row of gradients per task.
@@ -27,7 +27,7 @@ def parameters_before(worker: Worker, step: int, products: Products | None) -> T
     interval = worker.config.training.log_interval_steps
     compares = worker.weigher.method.compares_gradients
     until_next = steps_until_next_rows(worker.config.gradients, compares)
-    is_last = step // interval < (step + until_next) // interval
+    is_last = mode.step // interval < (mode.step + until_next) // interval
     return worker.shared.vector.clone() if is_last else None
 
 

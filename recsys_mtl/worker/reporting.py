@@ -59,9 +59,8 @@ class Reporter:
         self._sharding = worker.tables.plan if worker.tables is not None else {}
         self._last_step = job.last_step
         self._tasks = job.config.task_names
-        self._diagnostics = worker.weigher.method.diagnostics
-        columns = trace_columns(self._tasks, self._diagnostics)
-        self._seldom = [column.name for column in columns if column.seldom]
+        self._columns = trace_columns(self._tasks, worker.weigher.method.diagnostics)
+        self._seldom = [column.name for column in self._columns if column.seldom]
         self._columns_read = columns_read(job.config.data)
         self._window = WindowMetrics(
             len(self._tasks), job.config.training.auc_window_steps, self._context.device
@@ -80,7 +79,7 @@ class Reporter:
         if self._context.rank == 0:
             url = f"{job.run_url}/trace"
             self._attempt = next_attempt(url)
-            self._trace = TraceWriter(url, self._attempt, columns)
+            self._trace = TraceWriter(url, self._attempt, self._columns)
 
     def begin(self) -> None:
         """Let the driver know what this attempt trains with."""
@@ -107,8 +106,7 @@ class Reporter:
         all_sent = all_reduce_sum(torch.tensor(sent, device=self._context.device)).tolist()
         rows = record_rows(
             self._records,
-            self._tasks,
-            self._diagnostics,
+            self._columns,
             last_step=step,
             attempt=self._attempt,
             steps_per_epoch=self._plan.steps_per_epoch,
@@ -116,7 +114,7 @@ class Reporter:
         rows[-1] |= {f"auc_window_{t}": self._recent[t]["auc"] for t in self._tasks}
         now = time.perf_counter()
         seconds, self._reported_at = now - self._reported_at, now
-        self._totals.add(rows, self._tasks, self._diagnostics, seconds)
+        self._totals.add(rows, self._columns, seconds)
         for column, count in zip(self._columns_read, nulls, strict=True):
             self._totals.nulls[column] = self._totals.nulls.get(column, 0) + count
         for kind, count in zip(BYTE_KINDS, all_sent, strict=True):

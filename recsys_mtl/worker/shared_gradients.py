@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.distributed.collectives import PendingSums, all_reduce_sum
-from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients, table_products
-from recsys_mtl.gradients.combination import combined_norm, mix, vector_norm
+from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients
+from recsys_mtl.gradients.combination import combined_norm, vector_norm, weighted_sum
 from recsys_mtl.gradients.methods.contract import TaskWeighting
 from recsys_mtl.model.forward import Forward, TaskGradients
 from recsys_mtl.model.trunk import PartGradients
@@ -92,27 +92,33 @@ def combine(
         at_shards: one gradient of the shards' outputs per row of `shared.pooled`.
         products: of the tasks' rows; None where there is one combined row.
     """
-    if products is not None:
-        coefficients = weighting.coefficients
-        norm = combined_norm(products.gram, coefficients)
-        tables = _mix_shards(coefficients, at_shards) if at_shards else None
-        if tables is None and lookup is not None:
-            # A negative coefficient is right only for gradients that were in the Gram.
-            stem = mix(weighting.weights, shared.stems)
-            (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
-        return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
+    if products is None:
+        return _update_of_combined_row(worker, lookup, shared, at_shards)
+    coefficients = weighting.coefficients
+    norm = combined_norm(products.gram, coefficients)
+    tables = _mix_shards(coefficients, at_shards) if at_shards else None
+    if tables is None and lookup is not None:
+        # A negative coefficient is right only for gradients that were in the Gram.
+        stem = weighted_sum(weighting.weights, shared.stems)
+        (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
+    return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
+
+
+def _update_of_combined_row(
+    worker: Worker,
+    lookup: Lookup | None,
+    shared: SharedGradients,
+    at_shards: Sequence[ShardOutputGradients],
+) -> SharedUpdate:
+    """The one row as it is. Its norm costs a product of the tables: it is taken to clip alone."""
     tables = at_shards[0] if at_shards else None
-    body_norm = vector_norm(shared.rows[0])
-    one = torch.ones_like(body_norm)[None]
+    norm = vector_norm(shared.rows[0])
+    one = torch.ones_like(norm)[None]
     if worker.config.training.gradient_clip_norm is None:
-        unknown = torch.full_like(body_norm, torch.nan)
-        return SharedUpdate(shared.rows, one, tables, unknown, body_norm.isfinite())
-    norm = body_norm
-    if tables is not None and worker.tables_in_gram:
-        assert worker.tables is not None
-        assert lookup is not None
-        touched = worker.tables.task_gradients(lookup, [tables])
-        tables_squared = all_reduce_sum(table_products(touched, 1, norm.device))[0, 0]
+        unknown = torch.full_like(norm, torch.nan)
+        return SharedUpdate(shared.rows, one, tables, unknown, norm.isfinite())
+    if at_shards and worker.tables_in_gram:
+        tables_squared = all_reduce_sum(worker.table_products(lookup, at_shards))[0, 0]
         norm = (norm.square() + tables_squared).sqrt()
     return SharedUpdate(shared.rows, one, tables, norm, norm.isfinite())
 
@@ -121,7 +127,7 @@ def _mix_shards(
     coefficients: Tensor, gradients: Sequence[ShardOutputGradients]
 ) -> ShardOutputGradients:
     """The combination of several gradients of the shards' outputs."""
-    return [mix(coefficients, outputs) for outputs in zip(*gradients, strict=True)]
+    return [weighted_sum(coefficients, outputs) for outputs in zip(*gradients, strict=True)]
 
 
 def _combined_row(
@@ -185,5 +191,5 @@ def _mix_known(coefficients: Tensor, gradients: Sequence[Tensor | None]) -> Tens
     if not known:
         return None
     if len(tasks) == len(gradients):
-        return mix(coefficients, known)
-    return mix(torch.stack([coefficients[task] for task in tasks]), known)
+        return weighted_sum(coefficients, known)
+    return weighted_sum(torch.stack([coefficients[task] for task in tasks]), known)

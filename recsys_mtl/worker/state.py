@@ -13,23 +13,20 @@ from torch import Tensor
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.batch import ClickBatch
-from recsys_mtl.data.manifest import Manifest
-from recsys_mtl.data.plan import Plan, plan_of
-from recsys_mtl.distributed.collectives import broadcast_from_first
+from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.distributed.sharding import Lookup, ShardedTables, ShardOutputGradients
-from recsys_mtl.gradients.backend import Backend, resolve_backend
-from recsys_mtl.gradients.methods.contract import Method
-from recsys_mtl.gradients.operations import Operations, operations_of
-from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
-from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
+from recsys_mtl.distributed.sharding import (
+    Lookup,
+    ShardedTables,
+    ShardOutputGradients,
+    table_products,
+)
+from recsys_mtl.gradients.operations import Operations
+from recsys_mtl.model.bodies.contract import MultiTaskBody
 from recsys_mtl.model.dropout import dropout_masks
-from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.flat_memory import FlatMemory
 from recsys_mtl.model.forward import Forward, TaskGradients, run_forward
-from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
-from recsys_mtl.worker.methods import method_of
+from recsys_mtl.model.ownership import Ownership
 from recsys_mtl.worker.optimizers import DenseOptimizer
 from recsys_mtl.worker.step_mode import StepMode, step_mode
 from recsys_mtl.worker.weighing import TaskWeigher
@@ -42,7 +39,7 @@ class Worker:
     config: RunConfig
     context: WorkerContext
     plan: Plan
-    """Of data.train."""
+    """How data.train is cut into steps."""
     tables: ShardedTables | None
     """None for a model without id features."""
     body: MultiTaskBody
@@ -131,6 +128,15 @@ class Worker:
             return []
         return [self.tables.to_shards(lookup, gradient) for gradient in pooled_gradients]
 
+    def table_products(
+        self, lookup: Lookup | None, gradients: Sequence[ShardOutputGradients]
+    ) -> Tensor:
+        """[O, O] float64: products of O gradients of the tables, of this worker's shards alone."""
+        assert self.tables is not None
+        assert lookup is not None
+        touched = self.tables.task_gradients(lookup, gradients)
+        return table_products(touched, len(gradients), self.context.device)
+
     def update_tables(
         self,
         lookup: Lookup | None,
@@ -154,126 +160,22 @@ class Worker:
         """What a checkpoint holds of model, tables, optimizers and method, by name.
 
         Tensors are views of what the worker trains with: loading writes it in place.
+
+        Raises:
+            UserError: a parameter of the body has the name of something else.
         """
-        tables = self.tables.state_dict() if self.tables is not None else {}
-        return {
-            **self.shared.views(self.shared.vector),
-            **self.task_specific.views(self.task_specific.vector),
-            **self.optimizer.state_dict(self.shared, self.task_specific),
-            **self.weigher.state_dict(),
-            **tables,
-        }
-
-
-def build(
-    config: RunConfig,
-    context: WorkerContext,
-    manifest: Manifest,
-    earlier_plan: PlanRecord | None = None,
-    *,
-    body: BodyFactory | None = None,
-    method: Method | None = None,
-) -> Worker:
-    """Model, tables and optimizers before the first step: the same for any number of workers.
-
-    Args:
-        manifest: of data.train.
-        earlier_plan: which shard lay where when the run was interrupted; kept to where it can be.
-        body: makes a body of one's own, instead of the one that `model` describes.
-        method: one's own, instead of the one that `method` describes.
-
-    Raises:
-        UserError: a backend that cannot run here, or a body and a method that do not fit.
-    """
-    tables = None
-    if config.data.id_features():
-        tables = ShardedTables(
-            config.data,
-            config.optimizer.tables,
-            config.sharding,
-            context,
-            config.run.seed,
-            earlier_plan,
-        )
-    operations = operations_of(_backend(config, context))
-    method = method_of(config.method, operations) if method is None else method
-    shape = body_shape(config)
-    made = build_body(body or body_factory(config.model), shape, config.run.seed)
-    try:
-        ownership = trace_ownership(made, shape)
-    except BodyError as error:
-        raise UserError(str(error)) from None
-    _refuse_representation(config, method, ownership)
-    made.to(context.device)
-    num_tasks = len(config.task_names)
-    own = [made.task_parameters(task) for task in range(num_tasks)]
-    shared = FlatMemory(made.shared_parameters(), made.shared_layers(), context.device)
-    task_specific = FlatMemory(
-        {name: parameter for parameters in own for name, parameter in parameters.items()},
-        {task: tuple(names) for task, names in zip(config.task_names, own, strict=True)},
-        context.device,
-    )
-    for vector in (shared.vector, task_specific.vector):
-        broadcast_from_first(vector)
-    return Worker(
-        config=config,
-        context=context,
-        plan=plan_of(
-            manifest,
-            config.data,
-            global_batch_size=config.training.global_batch_size,
-            seed=config.run.seed,
-        ),
-        tables=tables,
-        body=made,
-        ownership=ownership,
-        shared=shared,
-        task_specific=task_specific,
-        shared_rows=shared.rows(num_tasks if method.compares_gradients else 1),
-        task_specific_gradient=torch.zeros_like(task_specific.vector),
-        weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
-        operations=operations,
-        optimizer=DenseOptimizer(
-            config.optimizer.dense, shared.vector, task_specific.vector, operations
-        ),
-    )
-
-
-def body_shape(config: RunConfig) -> BodyShape:
-    """What a body of this run reads and tells."""
-    return BodyShape(
-        pooled_columns=pooled_width(config.data),
-        dense_columns=len(config.data.dense_features()),
-        task_names=config.task_names,
-    )
-
-
-def _refuse_representation(config: RunConfig, method: Method, ownership: Ownership) -> None:
-    """Raise UserError where gradients cannot be compared at the representation."""
-    if config.gradients.space != "representation":
-        return
-    if "layer_grams" in method.needs:
-        raise UserError(
-            f"gradients.space is representation, where no gradient of a layer is known, and method "
-            f"{method.name!r} reads them; choose space: parameters"
-        )
-    if ownership.above:
-        raise UserError(
-            "gradients.space is representation, but the body has shared parameters above it "
-            f"({', '.join(ownership.above)}), of which nothing would be known there; choose "
-            "space: parameters"
-        )
-
-
-def _backend(config: RunConfig, context: WorkerContext) -> Backend:
-    """The backend asked for.
-
-    Raises:
-        UserError: it cannot run on this device.
-    """
-    try:
-        return resolve_backend(
-            config.gradients.backend, context.device, num_tasks=len(config.task_names)
-        )
-    except ValueError as error:
-        raise UserError(f"gradients.backend: {error}") from None
+        tensors: dict[str, Any] = {}
+        for part in (
+            self.shared.views(self.shared.vector),
+            self.task_specific.views(self.task_specific.vector),
+            self.optimizer.state_dict(self.shared, self.task_specific),
+            self.weigher.state_dict(),
+            self.tables.state_dict() if self.tables is not None else {},
+        ):
+            if taken := tensors.keys() & part.keys():
+                raise UserError(
+                    f"the body {type(self.body).__name__} has a parameter {min(taken)!r}, which is "
+                    "the name of something else in a checkpoint; give it another name"
+                )
+            tensors |= part
+        return tensors

@@ -14,6 +14,8 @@ the representation, an earlier step, or no products at all."""
 class StepMode:
     """The same on every worker, and after a restart."""
 
+    step: int
+    """From 0."""
     weighting: WeightingSource
     row_per_task: bool
     """One backward through the trunk, and one row of gradients, for each task instead of one for
@@ -30,17 +32,19 @@ def step_mode(gradients: Gradients, compares_gradients: bool, step: int) -> Step
         compares_gradients: whether the method reads products of the tasks' gradients at all.
     """
     if not compares_gradients:
-        return StepMode("losses", row_per_task=False, audits=False)
+        return StepMode(step, "losses", row_per_task=False, audits=False)
     if gradients.space == "representation":
         audits = step % gradients.audit_interval_steps == 0
-        return StepMode("representation", row_per_task=audits, audits=audits)
+        return StepMode(step, "representation", row_per_task=audits, audits=audits)
     interval = gradients.refresh_interval_steps
     if step % interval:
-        return StepMode("cache", row_per_task=False, audits=False)
-    return StepMode("parameters", row_per_task=True, audits=interval > 1 and step > 0)
+        return StepMode(step, "cache", row_per_task=False, audits=False)
+    return StepMode(step, "parameters", row_per_task=True, audits=interval > 1 and step > 0)
 
 
 def steps_until_next_rows(gradients: Gradients, compares_gradients: bool) -> int:
-    """How many steps lie between two that have one row per task, in the parameters' space."""
-    exact = compares_gradients and gradients.space == "parameters"
-    return gradients.refresh_interval_steps if exact else 1
+    """How many steps lie between two that have one row of gradients per task; 1 where none has."""
+    if not compares_gradients:
+        return 1
+    at_representation = gradients.space == "representation"
+    return gradients.audit_interval_steps if at_representation else gradients.refresh_interval_steps

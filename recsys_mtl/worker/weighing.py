@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recsys_mtl.config import UserError
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
 
@@ -45,7 +46,11 @@ class TaskWeigher:
         gram: Tensor | None = None,
         layer_grams: Tensor | None = None,
     ) -> Weighed:
-        """Ask the method; the arguments are those of `Evidence`, finite or not."""
+        """Ask the method; the arguments are those of `Evidence`, finite or not.
+
+        Raises:
+            UserError: the method's answer does not have the names and shapes that it declares.
+        """
         known = {"losses": losses, "gram": gram, "layer_grams": layer_grams}
         read = {n: t for n, t in known.items() if n in self.method.needs and t is not None}
         assert read.keys() == self.method.needs, "the step computes what the method needs"
@@ -53,6 +58,7 @@ class TaskWeigher:
         clean = {name: torch.where(finite, t.double(), 0.0) for name, t in read.items()}
         evidence = Evidence(step, self._seed, labelled, **clean)
         weighting, next_state = self.method.weigh_tasks(evidence, self.state)
+        _refuse_other_shapes(self.method, self.state, weighting, next_state, len(labelled))
         if read:  # without evidence there is nothing that workers could see differently
             weighting, finite = _of_first_worker(weighting, finite)
         reusable = None
@@ -81,6 +87,39 @@ class TaskWeigher:
         return {f"method.{name}": tensor for name, tensor in self.state.items()} | {
             "cached_weights_and_coefficients": self.cached
         }
+
+
+def _refuse_other_shapes(
+    method: Method,
+    state: MethodState,
+    weighting: TaskWeighting,
+    next_state: MethodState,
+    num_tasks: int,
+) -> None:
+    """Raises UserError for an answer that would be broadcast, left out or mixed up further on.
+
+    Shapes are known on the host, so nothing waits for the device.
+    """
+    fields = {"coefficients": weighting.coefficients, "weights": weighting.weights}
+    per_task: tuple[int, ...] = (num_tasks,)
+    declared = {d.name: per_task if d.per_task else () for d in method.diagnostics}
+    for part, tensors, expected in (
+        ("field", fields, dict.fromkeys(fields, per_task)),
+        ("diagnostic", weighting.diagnostics, declared),
+        ("state", next_state, {name: tuple(tensor.shape) for name, tensor in state.items()}),
+    ):
+        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for name in {**expected, **given}:
+            if given.get(name) != expected.get(name):
+                raise UserError(
+                    f"method {method.name!r} returned the {part} {name!r} as "
+                    f"{_spelled(given.get(name))} and declares {_spelled(expected.get(name))}, "
+                    f"for {num_tasks} tasks; have it return what it declares"
+                )
+
+
+def _spelled(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else f"a tensor of shape {list(shape)}"
 
 
 def _of_first_worker(weighting: TaskWeighting, finite: Tensor) -> tuple[TaskWeighting, Tensor]:

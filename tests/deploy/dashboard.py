@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from pipelines.dashboard_panels import DASHBOARD, fill, read_panels
+from pipelines.dashboard_panels import DASHBOARD, fill, read_panels, read_variables, repeated
 
 METRICS = (
     "recsys_mtl_audited_steps_total",
@@ -35,6 +35,7 @@ METRICS = (
     "recsys_mtl_steps_total",
     "recsys_mtl_task_auc",
     "recsys_mtl_task_calibration",
+    "recsys_mtl_task_coefficient",
     "recsys_mtl_task_contribution",
     "recsys_mtl_task_gradient_norm",
     "recsys_mtl_task_loss",
@@ -43,14 +44,25 @@ METRICS = (
     "recsys_mtl_updated_timestamp_seconds",
     "recsys_mtl_worker_restarts_total",
 )
-"""Every name that a run's page may have in front of a sample."""
+"""Every name that a GradOPS run's page may have in front of a sample."""
 
 
-def queries(run: str, rate_window: str = "1m", span: str = "1h") -> list[tuple[str, str]]:
-    """Title of its panel and PromQL of every query, with the dashboard's variables replaced."""
+def queries(
+    run: str, rate_window: str = "1m", span: str = "1h", metrics: Sequence[str] = METRICS
+) -> list[tuple[str, str]]:
+    """Title of its panel and PromQL of every query, with the dashboard's variables replaced.
+
+    Args:
+        metrics: names that the run has, from which panels that repeat follow.
+    """
+    known = {"run": run, "rate_window": rate_window, "span": span}
+    options = {
+        variable.name: variable.options(metrics_in(fill(variable.selector, **known), metrics))
+        for variable in read_variables()
+    }
     return [
-        (panel.title, fill(query.promql, run=run, rate_window=rate_window, span=span))
-        for panel in read_panels()
+        (panel.title, fill(query.promql, **known))
+        for panel in repeated(read_panels(), options)
         for query in panel.queries
     ]
 
@@ -61,7 +73,18 @@ def annotation_queries(run: str) -> list[tuple[str, str]]:
     return [(a["name"], fill(a["expr"], run=run, rate_window="1m", span="1h")) for a in annotations]
 
 
-def metrics_in(promql: str) -> Iterator[str]:
-    """Names of the metrics that a query asks for; those of recording rules have a colon."""
+def metrics_in(promql: str, metrics: Sequence[str] = METRICS) -> Iterator[str]:
+    """Names of the metrics that a query asks for; those of recording rules have a colon.
+
+    Args:
+        metrics: names that the run has; those that match are asked for by `__name__`.
+    """
+    for selector in re.findall(r"{([^}]*__name__[^}]*)}", promql):
+        matchers = re.findall(r'__name__(=~|!~)"([^"]*)"', selector)
+        yield from (
+            metric
+            for metric in metrics
+            if all((how == "=~") == bool(re.fullmatch(text, metric)) for how, text in matchers)
+        )
     without_strings = re.sub(r'"[^"]*"', '""', promql)
     yield from re.findall(r"\brecsys_mtl[\w:]+", without_strings)

@@ -98,6 +98,7 @@ def _of_tasks(trained_minutes: float, minutes: float) -> Iterator[Sample]:
                 )
                 yield f"recsys_mtl_task_{name}", {"task": task, "split": "eval"}, value
         yield "recsys_mtl_task_weight", {"task": task}, (1.4, 1.0, 0.6)[i] + 10 * noise
+        yield "recsys_mtl_task_coefficient", {"task": task}, (1.6, 1.1, 0.9)[i] + 10 * noise
         yield "recsys_mtl_task_contribution", {"task": task}, 0.2 - 0.05 * i + noise
         yield "recsys_mtl_task_gradient_norm", {"task": task}, 10.0 ** -(i + learnt) + abs(noise)
         yield "recsys_mtl_task_share_kept", {"task": task}, min(1.0, 0.97 - 0.1 * i + 10 * noise)

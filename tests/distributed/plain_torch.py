@@ -1,97 +1,165 @@
 """A run's first steps once more, as plainly as torch can say them.
 
-One process, dense tables, float64, one gradient a task by autograd, Algorithm 1 on the vectors:
-nothing of sharding, flat buffers, the Gram matrix or fused optimizers.
+One process, dense tables, float64, one gradient per task by autograd on the whole graph, methods on
+the vectors themselves: nothing of sharding, cuts, flat memory, Gram matrices or fused optimizers.
 """
 
+# B batch rows, E columns of all pooled embeddings, T tasks
+
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from recsys_mtl.model.shared_bottom import build_dense_model, dropout_masks
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding_bag
 
-from recsys_mtl.config import RunConfig, Sgd
+from recsys_mtl.config import RunConfig, SgdConfig
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import table_sizes
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.plan import plan_of
 from recsys_mtl.data.stream import BatchStream
-from recsys_mtl.gradients.reference import gradops_reference
-from recsys_mtl.model.embeddings import initial_rows, pooled_width
+from recsys_mtl.model.bodies.build import body_factory, build_body
+from recsys_mtl.model.bodies.contract import BodyInputs, MultiTaskBody
+from recsys_mtl.model.dropout import dropout_masks
+from recsys_mtl.model.embeddings import initial_rows
+from recsys_mtl.worker.build import body_shape
+from tests.distributed.plain_methods import plain_method
 
 
 def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Losses, weights and coefficients of each step [steps, T], then the bottom and every table.
+    """Losses, weights and coefficients of each step [steps, T], then every parameter and table.
 
-    For exact runs with gradient descent on the dense part and the tables, without clipping.
+    With gradient descent on the dense part and the tables, without clipping.
     """
     config = load_config(run_yaml, overrides)
-    dense = config.optimizer.dense
-    assert isinstance(dense, Sgd)
+    dense, tasks = config.optimizer.dense, len(config.task_names)
+    assert isinstance(dense, SgdConfig)
     assert config.optimizer.tables.kind == "sgd"
     manifest = read_manifest(config.data.train, config.data)
     size, seed = config.training.global_batch_size, config.run.seed
     plan = plan_of(manifest, config.data, global_batch_size=size, seed=seed)
-    width = pooled_width(config.data) + len(config.data.dense_features())
-    bottom, heads = build_dense_model(config.model, width, len(config.task_names), seed)
-    shared, private = list(bottom.double().parameters()), list(heads.double().parameters())
-    tables = initial_tables(config)
-    losses_of_steps, weights_of_steps, coefficients_of_steps = [], [], []
+    body = build_body(body_factory(config.model), body_shape(config), seed).double()
+    own = {n: p for task in range(tasks) for n, p in body.task_parameters(task).items()}
+    shared, tables, weigh = body.shared_parameters(), initial_tables(config), plain_method(config)
+    found: dict[str, list[Tensor]] = {"losses": [], "weights": [], "coefficients": []}
+    cached = torch.ones(tasks).double(), torch.ones(tasks).double()
     stream = BatchStream(
         manifest, plan, config.data, rank=0, world_size=1, first_step=0, last_step=steps
     )
     with stream as batches:
         for batch in batches:
             masks = dropout_masks(
-                config.model,
+                body.dropout_sites(),
+                config.model.dropout,
                 seed=seed,
                 step=batch.step,
                 lanes=range(plan.lanes),
                 rows_per_lane=plan.rows_per_lane,
-                like=shared[0],
+                like=torch.zeros(()).double(),
             )
-            inputs = torch.cat([pooled(config, batch, tables), batch.dense.double()], dim=1)
-            losses = mean_losses(heads(bottom(inputs, masks)), batch)
-            parameters = [*shared, *tables.values()]
-            gradients = [
-                torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses
-            ]
-            own = torch.autograd.grad(losses.sum(), private)
-            # With scope all, the tables are shared parameters like any other.
-            inside = len(parameters) if config.gradients.scope == "all" else len(shared)
-            vectors = torch.stack(
-                [torch.cat([g.flatten() for g in task[:inside]]) for task in gradients]
-            )
-            update, weights, _ = gradops_reference(
-                vectors, alpha=config.method.alpha, zero_sine_squared=1e-8
-            )
-            coefficients = torch.linalg.lstsq(vectors.T, update[:, None]).solution[:, 0]
+            evidence = gradients_of(config, body, batch, tables, masks)
+            if batch.step % config.gradients.refresh_interval_steps == 0:
+                cached = weigh(
+                    batch.step,
+                    evidence.compared,
+                    evidence.last_layer,
+                    evidence.losses,
+                    batch.label_mask.any(dim=0),
+                )
+            coefficients, weights = cached
+            outside = coefficients if config.gradients.scope == "all" else weights
             warm_up = min(1.0, (batch.step + 1) / (config.training.warm_up_steps + 1))
             with torch.no_grad():
-                moves = update.split([p.numel() for p in parameters[:inside]])
-                for parameter, step in zip(shared, moves, strict=False):
-                    parameter -= warm_up * dense.learning_rate * step.view_as(parameter)
-                for parameter, gradient in zip(private, own, strict=True):
-                    parameter -= warm_up * dense.learning_rate * gradient
-                for place, table in enumerate(tables.values(), start=len(shared)):
-                    if config.gradients.scope == "all":
-                        mix = moves[place].view_as(table)
-                    else:
-                        mix = sum(w * g[place] for w, g in zip(weights, gradients, strict=True))
-                    table -= warm_up * config.optimizer.tables.learning_rate * mix
-            losses_of_steps.append(losses.detach())
-            weights_of_steps.append(weights)
-            coefficients_of_steps.append(coefficients)
-    return {
-        "losses": torch.stack(losses_of_steps),
-        "weights": torch.stack(weights_of_steps),
-        "coefficients": torch.stack(coefficients_of_steps),
-        "shared": torch.cat([p.detach().flatten() for p in shared]),
-        "private": torch.cat([p.detach().flatten() for p in private]),
-        "tables": {f"{name}_table": table.detach() for name, table in tables.items()},
+                for name, parameter in shared.items():
+                    update = torch.tensordot(coefficients, evidence.shared[name], dims=1)
+                    parameter -= warm_up * dense.learning_rate * update
+                for name, parameter in own.items():
+                    parameter -= warm_up * dense.learning_rate * evidence.own[name]
+                for name, table in tables.items():
+                    update = torch.tensordot(outside, evidence.tables[name], dims=1)
+                    table -= warm_up * config.optimizer.tables.learning_rate * update
+            for name, value in zip(found, (evidence.losses, weights, coefficients), strict=True):
+                found[name].append(value)
+    return {name: torch.stack(values) for name, values in found.items()} | {
+        "parameters": {name: p.detach() for name, p in (shared | own).items()},
+        "tables": {f"tables.{name}": table.detach() for name, table in tables.items()},
     }
+
+
+@dataclass(frozen=True)
+class PlainGradients:
+    """All gradients of one step."""
+
+    losses: Tensor
+    """[T]"""
+    shared: dict[str, Tensor]
+    """[T, ...] each task's gradient of each shared parameter of the body."""
+    own: dict[str, Tensor]
+    """The gradient of each task's own parameters, of its own loss."""
+    tables: dict[str, Tensor]
+    """[T, rows, D] each task's gradient of each table."""
+    compared: Tensor
+    """[T, numbers] what the method compares, side by side."""
+    last_layer: Tensor
+    """[T, numbers] of the last shared layer; no numbers where every layer is task-specific."""
+
+
+def gradients_of(
+    config: RunConfig,
+    body: MultiTaskBody,
+    batch: ClickBatch,
+    tables: dict[str, Tensor],
+    masks: dict[str, Tensor],
+) -> PlainGradients:
+    """Of each task's loss for everything, by autograd on a graph without a cut."""
+    tasks, space = range(len(config.task_names)), config.gradients.space
+    inputs = BodyInputs(pooled(config, batch, tables), batch.dense.double())
+    parts = body.representation(inputs, masks)
+    losses = mean_losses(torch.stack([body.logits(parts, t, masks) for t in tasks], 1), batch)
+    shared = body.shared_parameters()
+    of_shared = {name: every_task(losses, p) for name, p in shared.items()}
+    of_tables = {name: every_task(losses, table) for name, table in tables.items()}
+    own = {n: p for task in tasks for n, p in body.task_parameters(task).items()}
+    inside = of_tables if config.gradients.scope == "all" else {}
+    if space == "representation":
+        # Tasks part there: what a loss reads of an input without the trunk counts by itself.
+        cut = [part.detach().requires_grad_() for part in parts]
+        again = torch.stack([body.logits(tuple(cut), t, masks) for t in tasks], 1)
+        counted = [
+            leaf
+            for leaf, part in zip(cut, parts, strict=True)
+            if part is not inputs.dense
+            and (part is not inputs.pooled or config.gradients.scope == "all")
+        ]
+        compared = [every_task(mean_losses(again, batch), leaf) for leaf in counted]
+    else:
+        compared = [*of_shared.values(), *inside.values()]
+    layers = list(body.shared_layers().values())
+    last = [of_shared[name] for name in (layers[-1] if layers else ())]
+    return PlainGradients(
+        losses=losses.detach(),
+        shared=of_shared,
+        own={n: every_task(losses, p).sum(dim=0) for n, p in own.items()},
+        tables=of_tables,
+        compared=side_by_side(compared, len(tasks)),
+        last_layer=side_by_side(last, len(tasks)),
+    )
+
+
+def side_by_side(gradients: list[Tensor], num_tasks: int) -> Tensor:
+    """[T, numbers] Gradients [T, ...] of several tensors; no numbers where there is no tensor."""
+    empty = torch.zeros(num_tasks, 0).double()
+    return torch.cat([empty, *(gradient.flatten(1) for gradient in gradients)], dim=1)
+
+
+def every_task(losses: Tensor, leaf: Tensor) -> Tensor:
+    """[T, ...] Each loss's gradient of one tensor; zero where the loss does not depend on it."""
+    found = [
+        torch.autograd.grad(loss, leaf, retain_graph=True, allow_unused=True)[0] for loss in losses
+    ]
+    return torch.stack([torch.zeros_like(leaf) if g is None else g for g in found])
 
 
 def initial_tables(config: RunConfig) -> dict[str, Tensor]:
@@ -128,4 +196,4 @@ def mean_losses(logits: Tensor, batch: ClickBatch) -> Tensor:
     """[T] Mean over the labelled rows."""
     entropies = binary_cross_entropy_with_logits(logits, batch.labels.double(), reduction="none")
     mask = batch.label_mask.double()
-    return (entropies * mask).sum(dim=0) / mask.sum(dim=0)
+    return (entropies * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)

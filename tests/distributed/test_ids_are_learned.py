@@ -16,8 +16,10 @@ from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
-from recsys_mtl.train import evaluate, train_step
-from recsys_mtl.worker.state import build
+from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
+from recsys_mtl.worker.counts import count_globally
+from recsys_mtl.worker.evaluation import evaluate
 from tests.unit.data.click_logs import fresh_generator
 
 IntArray = NDArray[np.int64]
@@ -69,7 +71,7 @@ def train(run_yaml: Path, context: WorkerContext) -> dict[str, dict[str, float]]
     )
     with stream as batches:
         for batch in batches:
-            train_step(worker, batch, PhaseClock())
+            train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
     return evaluate(worker, read_manifest(config.data.eval, config.data))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
-from recsys_mtl.config import Data, Tables, TableSharding, UserError
+from recsys_mtl.config import Data, TableOptimizer, TableSharding, UserError
 from recsys_mtl.distributed import planning
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord, describe, fits, make_plan, record_of
@@ -34,14 +34,14 @@ COLUMNS = {"items": TableSharding(kind="column_wise", columns_per_shard=8)}
 
 def tables_of(context: WorkerContext, **options: Any) -> ShardedTables:
     return ShardedTables(
-        DATA, Tables(kind="sgd"), options.pop("wanted", {}), context, seed=1, **options
+        DATA, TableOptimizer(kind="sgd"), options.pop("wanted", {}), context, seed=1, **options
     )
 
 
 def values(tables: ShardedTables) -> dict[str, Tensor]:
     return {
         name: torch.cat([shard.tensor for shard in tensor.local_shards()], dim=1)
-        for name, tensor in tables.state()["rows"].items()
+        for name, tensor in tables.state_dict().items()
     }
 
 
@@ -56,7 +56,7 @@ def test_a_plan_read_back_from_json_is_kept_to(alone: WorkerContext) -> None:
     earlier = json.loads(json.dumps(tables_of(alone, wanted=COLUMNS).plan))
     kept = tables_of(alone, earlier=earlier)  # would plan whole tables now
     assert kept.plan == earlier
-    assert len(kept.state()["rows"]["embedding_bags.items_table.weight"].local_shards()) == 2
+    assert len(kept.state_dict()["tables.items"].local_shards()) == 2
     torch.testing.assert_close(values(kept), values(tables_of(alone)), rtol=0, atol=0)
 
 

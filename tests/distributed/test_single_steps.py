@@ -17,14 +17,19 @@ from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.exporter.client import ExporterFeed
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.metrics.record import StepRecord
 from recsys_mtl.train import train_step
+from recsys_mtl.worker import reporting
+from recsys_mtl.worker.build import build
+from recsys_mtl.worker.counts import count_globally
+from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.reporting import Reporter
-from recsys_mtl.worker.state import Worker, build
-from recsys_mtl.worker.state import reporting as report
+from recsys_mtl.worker.state import Worker
 
 STEPS = 4
+CACHED = "cached_weights_and_coefficients"
 RUN = """
 run: {{name: single, seed: 3}}
 data:
@@ -46,6 +51,10 @@ METHODS = {
     "held": "gradients.refresh_interval_steps=3",
     "representation": "gradients.space=representation",
     "uniform": "method={kind: uniform}",
+    "pcgrad": "method={kind: pcgrad}",
+    "gradnorm": "method={kind: gradnorm}",
+    "mmoe": "model.body={kind: mmoe, experts: 2, expert_hidden_sizes: [8]}",
+    "own layer": "model.task_specific_layers=[bottom.layers.0]",
 }
 
 
@@ -78,20 +87,15 @@ def worker_and_batches(
 
 def numbers(worker: Worker) -> dict[str, Tensor]:
     """Everything that a step moves, copied; of the tables what this worker holds."""
-    tensors = worker.tensors()
-    flat = {"shared": tensors["shared"], "private": tensors["private"], "held": tensors["held"]}
-    for vector, state in tensors["dense_optimizer"].items():
-        flat |= {f"{vector} {name}": value for name, value in state.items()}
-    for name, sharded in tensors["tables"]["rows"].items():
-        flat[name] = sharded.local_shards()[0].tensor.detach()
-    for table, state in tensors["tables"]["optimizer"].items():
-        for name, sharded in state.items():
-            flat[f"{table} {name}"] = sharded.local_shards()[0].tensor.detach()
-    return {name: value.clone() for name, value in flat.items()}
+    return {
+        name: (t.local_shards()[0].tensor if hasattr(t, "local_shards") else t).detach().clone()
+        for name, t in worker.state_dict().items()
+    }
 
 
 def step(worker: Worker, batch: ClickBatch) -> StepRecord:
-    record, _ = train_step(worker, batch, PhaseClock())
+    counts = count_globally(batch, stop_asked=False)
+    record, _ = train_step(worker, batch, counts, PhaseClock())
     return record
 
 
@@ -109,12 +113,13 @@ def test_a_step_that_is_not_finite_moves_nothing_at_all(
         spoilt = replace(batches[1], dense=torch.full_like(batches[1].dense, torch.inf))
         record = step(worker, spoilt)
     else:  # one task's
-        saved = worker.private.vector.clone()
-        worker.private.vector[worker.private.size - 1] = torch.nan
-        before["private"] = worker.private.vector.clone()
+        bias = worker.body.task_parameters(2)["heads.wish.0.bias"]
+        saved = bias.detach().clone()
+        with torch.no_grad():
+            bias.fill_(torch.nan)
         record = step(worker, batches[1])
-        worker.private.vector.copy_(saved)
-        before["private"] = saved
+        with torch.no_grad():
+            bias.copy_(saved)
     assert record.skipped
     after = numbers(worker)
     assert after.keys() == before.keys()
@@ -122,21 +127,29 @@ def test_a_step_that_is_not_finite_moves_nothing_at_all(
         torch.testing.assert_close(after[name], value, rtol=0, atol=0, msg=name)
     assert not step(worker, batches[2]).skipped
     moved = numbers(worker)
-    for name in ("shared", "private", "embedding_bags.item_table.weight"):
+    for name in (*worker.body.shared_parameters(), "heads.wish.0.weight", "tables.item"):
         assert not torch.equal(moved[name], before[name]), name
 
 
 def test_training_that_has_diverged_ends_with_a_sentence(
     run_yaml: Path, alone: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_SKIPPED_IN_A_ROW", 3)
+    monkeypatch.setattr(reporting, "_SKIPPED_IN_A_ROW", 3)
     worker, batches = worker_and_batches(run_yaml, alone)
-    reporter = Reporter(
-        worker.config, alone, str(run_yaml.parent / "run"), worker.plan, STEPS, exporter=None
+    manifest = read_manifest(worker.config.data.train, worker.config.data)
+    job = TrainJob(
+        config=worker.config,
+        device="cpu",
+        train=manifest,
+        eval=manifest,
+        run_url=str(run_yaml.parent / "run"),
+        last_step=STEPS,
     )
+    reporter = Reporter(worker, ExporterFeed(None), job)
 
     def train(batch: ClickBatch) -> None:
-        record, logits = train_step(worker, batch, PhaseClock())
+        counts = count_globally(batch, stop_asked=False)
+        record, logits = train_step(worker, batch, counts, PhaseClock())
         reporter.add(batch, record, logits)
 
     infinite = [replace(b, dense=torch.full_like(b.dense, torch.inf)) for b in batches]
@@ -146,22 +159,22 @@ def test_training_that_has_diverged_ends_with_a_sentence(
     for batch in infinite[:2]:
         train(batch)
     reporter.report(5)
-    assert reporter.totals.skipped_steps == 4
+    assert reporter.summary_with_checkpoint().totals["skipped_steps"] == 4
     train(infinite[2])
     with pytest.raises(UserError, match="the last 3 steps up to step 6 were skipped"):
         reporter.report(6)
 
 
-def test_held_coefficients_outlive_a_restart(run_yaml: Path, alone: WorkerContext) -> None:
+def test_cached_coefficients_outlive_a_restart(run_yaml: Path, alone: WorkerContext) -> None:
     refreshed = "gradients.refresh_interval_steps=4"
     undisturbed, batches = worker_and_batches(run_yaml, alone, refreshed)
     records = [step(undisturbed, batch) for batch in batches[:2]]
     saved = copy.deepcopy(numbers(undisturbed))
-    assert (saved["held"] != 1).any()
+    assert (saved[CACHED] != 1).any()
     resumed, _ = worker_and_batches(run_yaml, alone, refreshed)
-    resumed.tensors()["held"].copy_(saved["held"])  # as loading a checkpoint does, in place
+    resumed.state_dict()[CACHED].copy_(saved[CACHED])  # as loading a checkpoint does, in place
     record = step(resumed, batches[2])
-    assert torch.equal(record.decision.coefficients, records[1].decision.coefficients)
+    assert torch.equal(record.weighting.coefficients, records[1].weighting.coefficients)
 
 
 def test_a_task_without_a_label_at_a_refresh_keeps_its_coefficient(
@@ -169,14 +182,14 @@ def test_a_task_without_a_label_at_a_refresh_keeps_its_coefficient(
 ) -> None:
     worker, batches = worker_and_batches(run_yaml, alone, "gradients.refresh_interval_steps=2")
     step(worker, batches[0])
-    first = worker.held.clone()
+    first = worker.weigher.cached.clone()
     mask = batches[2].label_mask.clone()
     mask[:, 1] = False
     record = step(worker, replace(batches[2], label_mask=mask))
-    assert record.decision.coefficients[1] == 0
-    assert torch.equal(worker.held[:, 1], first[:, 1])
-    assert not torch.equal(worker.held[:, 0], first[:, 0])
+    assert record.weighting.coefficients[1] == 0
+    assert torch.equal(worker.weigher.cached[:, 1], first[:, 1])
+    assert not torch.equal(worker.weigher.cached[:, 0], first[:, 0])
     without_labels = replace(batches[2], label_mask=torch.zeros_like(mask))
-    before = worker.held.clone()
+    before = worker.weigher.cached.clone()
     step(worker, without_labels)
-    assert torch.equal(worker.held, before)
+    assert torch.equal(worker.weigher.cached, before)

@@ -4,14 +4,12 @@ Three tasks' gradients of a bottom of one unit, (10, 10, -1), (1, 0, 0) and (0, 
 used weights: the second has a negative coefficient though every task gains.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from recsys_mtl.worker.shared_update import Backward, shared_update
 from torch import Tensor
 
 from recsys_mtl.config import UserError
@@ -20,8 +18,14 @@ from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import PendingSums
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.metrics.phases import PhaseClock
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.distributed.sharding import Lookup
+from recsys_mtl.model.forward import Forward, TaskGradients
+from recsys_mtl.worker.build import build
+from recsys_mtl.worker.counts import GlobalCounts, count_globally
+from recsys_mtl.worker.evidence import products_of_tasks, weigh_beforehand, weigh_by_products
+from recsys_mtl.worker.shared_gradients import SharedUpdate, backward_through_trunk, combine
+from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.weighing import Weighed
 
 # T tasks, B rows: three that look up one table row each, and one with an empty bag
 GRADIENTS = torch.tensor([[10.0, 10.0, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -55,9 +59,7 @@ def run_yaml(tmp_path: Path) -> Path:
 
 def table(worker: Worker) -> Tensor:
     """[4, 4] rows 0 to 2, and the one for nulls."""
-    assert worker.tables is not None
-    (weights,) = worker.tables.state()["rows"].values()
-    return weights.local_shards()[0].tensor
+    return worker.state_dict()["tables.item"].local_shards()[0].tensor
 
 
 def move_tables(
@@ -67,28 +69,52 @@ def move_tables(
     config = load_config(path, overrides)
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
+    parameters = worker.body.shared_parameters()
     with torch.no_grad():
         table(worker).copy_(torch.eye(4))
-        worker.bottom.layers[0].bias.fill_(5.0)  # the unit is active in every row
+        parameters["bottom.layers.0.bias"].fill_(5.0)  # the unit is active in every row
     with BatchStream(
         manifest, worker.plan, config.data, rank=0, world_size=1, first_step=0, last_step=1
     ) as batches:
         (batch,) = batches
     lookup = worker.look_up(batch)
     assert lookup is not None
-    tape = worker.forward(lookup, batch.dense, [])
+    forward = worker.forward(lookup, batch.dense)
     used = lookup.pooled.detach()[:, :3]  # [B, 3] one-hot, in the order of the shuffle
     deltas = GRADIENTS @ used.T
     deltas = deltas - deltas.sum(dim=1, keepdim=True) * (used.sum(dim=1) == 0)  # none for the bias
-    back = Backward(worker, tape, lookup, deltas[:, :, None], PendingSums(), PhaseClock())
+    tasks = [TaskGradients((delta[:, None],), {}, {}) for delta in deltas]
+    counts = count_globally(batch, stop_asked=False)
     for step in range(2):
-        update = shared_update(replace(back, sums=PendingSums()), step)
-    assert update.tables is not None
-    assert worker.tables is not None
+        weighed, update = weigh_and_combine(worker, step, counts, lookup, forward, tasks)
+        worker.weigher.commit(weighed, skip=torch.tensor(False))
     before = table(worker).clone()
-    worker.tables.update(lookup, update.tables)
-    weight = worker.bottom.layers[0].weight.detach()[0]
-    return update.decision.coefficients, weight, (table(worker) - before)[:3]
+    one, no = torch.ones((), dtype=torch.float64), torch.tensor(False)
+    worker.update_tables(lookup, update.tables, clip=one, skip=no)
+    weight = parameters["bottom.layers.0.weight"].detach()[0]
+    return weighed.weighting.coefficients, weight, (table(worker) - before)[:3]
+
+
+def weigh_and_combine(
+    worker: Worker,
+    step: int,
+    counts: GlobalCounts,
+    lookup: Lookup,
+    forward: Forward,
+    tasks: list[TaskGradients],
+) -> tuple[Weighed, SharedUpdate]:
+    """From gradients of the representation on, as the training step does it."""
+    mode, sums, losses = worker.mode(step), PendingSums(), torch.ones(len(tasks))
+    weighed = weigh_beforehand(worker, mode, counts, losses, tasks)
+    combine_by = None if weighed is None else weighed.weighting
+    shared = backward_through_trunk(worker, forward, tasks, sums, combine_by)
+    at_shards = worker.to_shards(lookup, shared.pooled)
+    sums.wait()
+    products = products_of_tasks(worker, mode, lookup, shared.rows, at_shards)
+    if weighed is None:
+        weighed = weigh_by_products(worker, mode, counts, losses, products)
+    update = combine(worker, forward, lookup, shared, at_shards, weighed.weighting, products)
+    return weighed, update
 
 
 @pytest.mark.parametrize(

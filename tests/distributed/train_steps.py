@@ -24,8 +24,9 @@ from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.metrics.phases import PhaseClock
 from recsys_mtl.train import train_step
+from recsys_mtl.worker.build import build
 from recsys_mtl.worker.counts import count_globally
-from recsys_mtl.worker.state import Worker, build
+from recsys_mtl.worker.state import Worker
 
 
 def run_worker(
@@ -53,6 +54,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     """What one variant comes to."""
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
+    unknown = torch.full((len(config.task_names), len(config.task_names)), torch.nan)
     losses, weights, coefficients, grams, opposed = [], [], [], [], []
     stream = BatchStream(
         manifest,
@@ -70,7 +72,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
             losses.append(record.losses)
             weights.append(record.weighting.weights)
             coefficients.append(record.weighting.coefficients)
-            grams.append(torch.full((3, 3), torch.nan) if record.gram is None else record.gram)
+            grams.append(unknown if record.gram is None else record.gram)
             opposed.append(record.opposes)
     return {
         "losses": torch.stack(losses),

@@ -89,8 +89,8 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
         ),
         (
             "run: {name: demo}",
-            "run: {name: demo}\ncluster: {num_workers: 3}",
-            ["cluster.num_workers is 3", "data.lanes (8)", "allowed: 1, 2, 4, 8"],
+            "run: {name: demo}\ncluster: {num_workers: 9}",
+            ["cluster.num_workers is 9", "data.lanes is 8", "take at most 8"],
         ),
         (
             "run: {name: demo}",
@@ -126,8 +126,8 @@ def test_a_missing_yaml_is_refused_with_its_path(
 def test_an_override_reaches_the_run_and_a_wrong_one_is_refused(
     run_yaml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refusal(capsys, "check", run_yaml, "--set", "cluster.num_workers=5")
-    assert "cluster.num_workers is 5" in message
+    message = refusal(capsys, "check", run_yaml, "--set", "cluster.num_workers=9")
+    assert "cluster.num_workers is 9" in message
 
 
 def without_price(clicks: pa.Table) -> pa.Table:
@@ -265,12 +265,12 @@ def test_an_error_is_one_json_object_where_the_output_is_no_terminal(
     run_yaml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["train", str(run_yaml), "--set", "cluster.num_workers=5"])
+        cli.main(["train", str(run_yaml), "--set", "cluster.num_workers=9"])
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
     told = json.loads(line)
     assert (told["level"], told["event"], printed.out) == ("error", "refused", "")
-    assert "cluster.num_workers is 5" in told["message"]
+    assert "cluster.num_workers is 9" in told["message"]
 
 
 def test_help_names_the_commands_and_succeeds() -> None:

@@ -8,7 +8,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_the_training_loop_of_the_readme_learns_both_tasks() -> None:
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (example,) = [found for found in examples if "gradops(" in found]
+    (example,) = (code for code in examples if "import gradops" in code)
     names: dict[str, object] = {}
     exec(example, names)
     losses = names["losses"]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 Need = Literal["losses", "gram", "layer_grams"]
@@ -29,7 +28,7 @@ class Evidence:
     step: int
     """From 0."""
     seed: int
-    """Of the run: draws follow from (seed, step), so that a resumed run repeats them."""
+    """The run's: draws follow from (seed, step), so that a resumed run repeats them."""
     labelled: Tensor
     """[T] bool: the global batch has a label of the task. Without one the task's loss and gradient
     are 0, which says nothing about the task."""
@@ -99,11 +98,3 @@ class Method:
 def without_diagnostics(weighting: TaskWeighting) -> TaskWeighting:
     """The weights and coefficients alone, as later steps reuse them."""
     return TaskWeighting(weighting.coefficients, weighting.weights)
-
-
-def unmeasured(diagnostic: Diagnostic, num_tasks: int, device: torch.device) -> Tensor:
-    """What a step records of a diagnostic that it did not compute: NaN, or False for a flag."""
-    if diagnostic.flag:
-        return torch.zeros((), dtype=torch.bool, device=device)
-    shape = (num_tasks,) if diagnostic.per_task else ()
-    return torch.full(shape, torch.nan, dtype=torch.float64, device=device)

@@ -4,19 +4,43 @@ Everything is computed from the Gram matrix of the gradients, so they are read t
 their products and once for the update, and never projected one by one.
 
 Source: Zhu et al., "Gradient Deconfliction via Orthogonal Projections onto Subspaces For
-Multi-task Learning", WSDM 2025, Algorithm 1 and Eq. 1-5.
+Multi-task Learning", WSDM 2025, Algorithm 1 and Eq. 1-5. The mean of Eq. 5 is over the tasks whose
+projected gradient remains, as `gradops_coefficients` says. The weights of those tasks have the mean
+1; the coefficients sum to nothing in particular.
 """
 
 # T tasks, P shared parameters; a task conflicts when its product with another task is negative
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from recsys_mtl.gradients.gram import correlations
+from recsys_mtl.gradients.methods.contract import (
+    Diagnostic,
+    Evidence,
+    MethodState,
+    Need,
+    TaskWeighting,
+)
 from recsys_mtl.gradients.min_norm import min_norm
+
+NEEDS: frozenset[Need] = frozenset({"gram"})
+DIAGNOSTICS = (
+    Diagnostic("contribution", "R_i: how far the combined gradient serves the task."),
+    Diagnostic(
+        "share_kept", "Norm of the task's gradient after its projections over the norm before."
+    ),
+    Diagnostic(
+        "min_norm",
+        "No projected gradient was left, and the min-norm combination took their place.",
+        per_task=False,
+        flag=True,
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +205,29 @@ def _min_norm_step(gram: Tensor, zero_sine_squared: float) -> Tensor:
     norm_squared = lengths @ correlation @ lengths
     is_zero = norm_squared <= zero_sine_squared * lengths.amax().square()
     return torch.where(is_zero, 0.0, weights)
+
+
+def weigh_tasks(
+    evidence: Evidence,
+    state: MethodState,
+    *,
+    alpha: float,
+    coefficients: Callable[..., GradOPSCoefficients] = gradops_coefficients,
+) -> tuple[TaskWeighting, MethodState]:
+    """GradOPS as a step asks for it; it remembers nothing.
+
+    Args:
+        alpha: as in `gradops_coefficients`.
+        coefficients: that function, or the backend's own with its signature.
+    """
+    assert evidence.gram is not None
+    found = coefficients(evidence.gram, alpha=alpha)
+    diagnostics = {
+        "contribution": found.contributions,
+        "share_kept": found.shares_kept,
+        "min_norm": found.used_min_norm,
+    }
+    return TaskWeighting(found.coefficients, found.weights, diagnostics), state
 
 
 def check_gram(gram: Tensor, alpha: float) -> None:

@@ -4,10 +4,12 @@
 
 import torch
 
-from recsys_mtl.gradients.methods.contract import Evidence, MethodState, TaskWeighting
+from recsys_mtl.gradients.methods.contract import Evidence, MethodState, Need, TaskWeighting
+
+NEEDS: frozenset[Need] = frozenset()
 
 
 def weigh_tasks(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, MethodState]:
-    """Weight and coefficient 1 for each task."""
+    """Weight and coefficient 1 for each task: they sum to T."""
     ones = torch.ones_like(evidence.labelled, dtype=torch.float64)
     return TaskWeighting(coefficients=ones, weights=ones), state

@@ -143,8 +143,9 @@ REFUSALS = [
     ("data.features.price.column=cart", "data.features.price reads column 'cart', the label of"),
     ("data.labels.wish=buy", "data.labels: two tasks name the same column; give each its own"),
     (
-        "cluster.num_workers=3",
-        "cluster.num_workers is 3, which does not divide data.lanes (8); allowed: 1, 2, 4, 8, or",
+        "cluster.num_workers=9",
+        "cluster.num_workers is 9, more than the lanes that workers share out (data.lanes is 8); "
+        "take at most 8, or more lanes for a new run",
     ),
     (
         "training.global_batch_size=61",

@@ -142,14 +142,21 @@ def lanes_of(batch: ClickBatch, num_lanes: int) -> list[Lane]:
 
 
 def global_batches(log: Log, world_size: int, last_step: int) -> list[list[Lane]]:
-    """[steps][lanes] Rows, put together from the batches of all workers."""
+    """[steps][lanes] Rows, put together from the batches of all workers.
+
+    Padding lanes are left out, and have no rows.
+    """
     lanes = log.data.lanes
     steps: list[list[Lane]] = [[[] for _ in range(lanes)] for _ in range(last_step)]
     for rank in range(world_size):
         with log.stream(0, last_step, rank=rank, world_size=world_size) as batches:
             found = list(batches)
         assert [batch.step for batch in found] == list(range(last_step))
+        own = log.plan.lanes_of_worker(rank, world_size)
         for batch in found:
-            for place, rows in enumerate(lanes_of(batch, lanes // world_size)):
-                steps[batch.step][log.plan.lanes_of_worker(rank, world_size)[place]] = rows
+            for lane, rows in zip(own, lanes_of(batch, len(own)), strict=True):
+                if lane < lanes:
+                    steps[batch.step][lane] = rows
+                else:
+                    assert not any(row[0] or row[-1] for row in rows)  # no id, no known label
     return steps

@@ -61,13 +61,20 @@ def test_lanes_differ_by_at_most_one_row_and_fit_in_the_steps(lanes: int) -> Non
         assert max(lengths) <= case.steps_per_epoch * rows_per_lane
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4, 6, 8])
-def test_workers_share_out_all_lanes_evenly(lanes: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 4, 6, 7, 8])
+def test_any_number_of_workers_shares_out_all_lanes_and_as_few_padding_lanes_as_it_can(
+    lanes: int,
+) -> None:
     case = plan((9,), lanes=lanes)
-    for world_size in (w for w in range(1, lanes + 1) if lanes % w == 0):
+    for world_size in range(1, lanes + 1):
         shares = [list(case.lanes_of_worker(rank, world_size)) for rank in range(world_size)]
-        assert sorted(chain.from_iterable(shares)) == list(range(lanes))
-        assert {len(share) for share in shares} == {lanes // world_size}
+        taken = sorted(chain.from_iterable(shares))
+        assert taken == list(range(len(taken)))
+        assert lanes <= len(taken) < lanes + world_size
+        assert len({len(share) for share in shares}) == 1
+        for lane in taken[lanes:]:
+            assert case.lane_rows(lane) == 0
+            assert case.windows(0, lane) == []
 
 
 def test_windows_know_their_place_in_the_lane() -> None:

@@ -1,5 +1,6 @@
 """Batches of real Parquet files: each row once, the same for any workers, from any step on."""
 
+import math
 from pathlib import Path
 
 import fsspec
@@ -33,18 +34,21 @@ def planned_rows(log: Log, epoch: int, lane: int) -> list[int]:
 
 
 @pytest.mark.parametrize("files", [FILES, [[1]], [[2], [2]], [[40]], [[1] * 9]])
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("world_size", "lanes"), [(1, 4), (2, 4), (3, 4), (4, 4), (3, 8), (5, 8), (8, 8)]
+)
 def test_each_row_is_trained_once_an_epoch_over_all_workers(
-    tmp_path: Path, files: list[list[int]], world_size: int
+    tmp_path: Path, files: list[list[int]], world_size: int, lanes: int
 ) -> None:
-    log = Log(write_log(tmp_path, files))
+    log = Log(write_log(tmp_path, files), lanes=lanes)
+    lanes_per_worker = math.ceil(lanes / world_size)
     steps = log.plan.steps_per_epoch
     seen: list[list[int]] = [[], []]
     for rank in range(world_size):
         with log.stream(0, 2 * steps, rank=rank, world_size=world_size) as batches:
             found = list(batches)
         assert len(found) == 2 * steps
-        assert {len(batch.dense) for batch in found} == {log.plan.global_batch_size // world_size}
+        assert {len(b.dense) for b in found} == {lanes_per_worker * log.plan.rows_per_lane}
         seen[0] += row_numbers(found[:steps])
         seen[1] += row_numbers(found[steps:])
         assert sum(batch.rows for batch in found) == len(row_numbers(found))
@@ -76,11 +80,12 @@ def test_the_columns_of_a_row_stay_together(tmp_path: Path) -> None:
     assert len(set(word_rows.values())) > 5  # the words of different rows do differ
 
 
-def test_workers_share_the_same_global_batches(tmp_path: Path) -> None:
-    log = Log(write_log(tmp_path, FILES))
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_any_number_of_workers_shares_the_same_global_batches(tmp_path: Path, lanes: int) -> None:
+    log = Log(write_log(tmp_path, FILES), lanes=lanes)
     one = global_batches(log, 1, 7)
-    assert global_batches(log, 2, 7) == one
-    assert global_batches(log, 4, 7) == one
+    for world_size in range(2, lanes + 1):
+        assert global_batches(log, world_size, 7) == one, world_size
 
 
 @pytest.mark.parametrize("shuffle_window_row_groups", [1, 2, 3])

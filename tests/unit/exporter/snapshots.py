@@ -1,70 +1,45 @@
-"""Records of steps, and the snapshots a run sends of them."""
+"""What the exporter is told of a run: its facts, and snapshots of its steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from recsys_mtl.gradients.step_kinds import Decision, decide
-from torch import Tensor
-
-from recsys_mtl.config import GradOPS
 from recsys_mtl.exporter.snapshot import RunInfo, Snapshot
-from recsys_mtl.gradients import gram_matrix
-from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.metrics.phases import PHASES
-from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
+from recsys_mtl.metrics.columns import Column
+from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
+from tests.unit.metrics.records import GRADOPS_COLUMNS, TASKS, record
 
-# T tasks, P shared parameters
-
-TASKS = ("purchase", "cart", "wish")
-FACTS = RunInfo(
+INFO = RunInfo(
     run="demo",
     task_names=TASKS,
     method="gradops",
     scope="all",
     alpha=0.5,
+    columns=GRADOPS_COLUMNS,
     device="cpu",
     workers=2,
     version="0.1.0",
     started_at=1_000.0,
 )
-GRADOPS = GradOPS(kind="gradops")
-CONFLICT = torch.tensor([[3.0, 4.0, 0.0], [-4.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
-"""[T, P]: cosines -0.48, 0.8 / sqrt(2) and 0.6 / sqrt(2)."""
-
-
-def record(
-    gradients: Tensor = CONFLICT,
-    *,
-    decision: Decision | None = None,
-    rows: tuple[int, int, int] = (64, 2, 1),
-    skipped: bool = False,
-    opposes: bool | None = None,
-) -> StepRecord:
-    """A step with losses 0.1, 0.2, 0.3, and gradients [T, P] or another decision than theirs.
-
-    `rows` are those of the batch, the unreadable ones and those with a bad label.
-    """
-    return StepRecord(
-        losses=torch.tensor([0.1, 0.2, 0.3]),
-        decision=decision or decide(GRADOPS, gram_matrix(gradients), operations_of("torch")),
-        skipped=torch.tensor(skipped),
-        opposes=None if opposes is None else torch.tensor(opposes),
-        update_norm=torch.tensor(1.5, dtype=torch.float64),
-        applied=torch.linspace(0.5, 1.0, len(gradients), dtype=torch.float64),
-        rows=torch.tensor(rows),
-        stop_votes=torch.zeros(1),
-        bytes_sent=dict.fromkeys(BYTE_KINDS, 8),
-        seconds={phase: 0.25 * place for place, phase in enumerate(PHASES)},
-    )
+NUMBERS = {
+    task: {"auc": 0.7 + 0.1 * place, "log_loss": 0.3 + place, "calibration": 1.1 + place}
+    for place, task in enumerate(TASKS)
+}
+"""What an evaluation, or a window of training steps, says of each task."""
 
 
 def snapshot(
-    *records: StepRecord, step: int = 20, evaluation: dict[str, Any] | None = None, **row: float
+    *records: StepRecord,
+    step: int = 20,
+    evaluation: dict[str, Any] | None = None,
+    columns: Sequence[Column] = GRADOPS_COLUMNS,
+    **row: float,
 ) -> Snapshot:
     """Step `step` of 100 in two epochs, after these records; `row` replaces values of its row."""
-    rows = record_rows(records or (record(),), TASKS, last_step=step, attempt=1, steps_per_epoch=50)
+    rows = record_rows(
+        records or (record(),), columns, last_step=step, attempt=1, steps_per_epoch=50
+    )
     totals = Totals(nulls={"price": 3, "item": 4})
-    totals.add(rows, TASKS, seconds=2.0)
+    totals.add(rows, columns, seconds=2.0)
     return Snapshot(
         step=step,
         last_step=100,

@@ -10,8 +10,9 @@ from recsys_mtl.gradients.combination import (
     clip_factor,
     combined_norm,
     descent_cosines,
-    mix,
     vector_norm,
+    violates_non_conflict,
+    weighted_sum,
 )
 
 
@@ -42,7 +43,7 @@ def test_without_a_limit_nothing_is_shortened() -> None:
 
 def test_a_mix_is_the_weighted_sum_in_the_gradients_shape() -> None:
     gradients = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[-1.0, 1.0], [0.0, 4.0]]])
-    found = mix(torch.tensor([2.0, 1.5], dtype=torch.float64), gradients)
+    found = weighted_sum(torch.tensor([2.0, 1.5], dtype=torch.float64), gradients)
     torch.testing.assert_close(found, torch.tensor([[0.5, 1.5], [4.0, 8.0]]))
 
 
@@ -52,7 +53,7 @@ def test_a_mix_of_bfloat16_gradients_is_rounded_once() -> None:
     coefficients = torch.tensor([1.01, -9.1, 2.0], dtype=torch.float64)
     exact = coefficients @ gradients.double()
     float32_rounding = 2.0**-23 * (coefficients.abs() @ gradients.double().abs())
-    found = mix(coefficients, gradients)
+    found = weighted_sum(coefficients, gradients)
     assert found.dtype == torch.bfloat16
     assert ((found.double() - exact).abs() <= 2.0**-8 * exact.abs() + float32_rounding).all()
 
@@ -61,7 +62,7 @@ def test_a_coefficient_may_be_negative_where_every_task_gains() -> None:
     gradients = torch.tensor([[10.0, 10.0, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     found = gradops_coefficients(gram_matrix(gradients), alpha=0.0)
     assert found.coefficients.tolist() == pytest.approx([1.01, -9.1, 2.0], abs=0.01)
-    assert (gradients @ mix(found.coefficients, gradients) >= -1e-5).all()
+    assert (gradients @ weighted_sum(found.coefficients, gradients) >= -1e-5).all()
     assert found.weights.tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
@@ -80,3 +81,37 @@ def test_descent_cosines_without_a_direction_are_nan() -> None:
     assert moved.isnan().tolist() == [False, True]
     assert descent_cosines(gradients, gram, torch.zeros(2)).isnan().all()
     assert not math.isnan(moved[0].item())
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "against"),
+    [
+        ([1.0, 1.0], False),
+        ([1.0, 0.5], False),
+        ([1.0, 0.4], True),
+        ([1.0, 0.5 - 1e-9], False),
+        ([1.0, 0.5 - 1e-5], True),
+    ],
+)
+def test_opposition_of_a_hand_checked_pair_counts_beyond_rounding(
+    coefficients: list[float], against: bool
+) -> None:
+    gram = torch.tensor([[1.0, -1.0], [-1.0, 2.0]], dtype=torch.float64)
+    found = violates_non_conflict(gram, torch.tensor(coefficients, dtype=torch.float64))
+    assert found.item() is against
+
+
+def test_exact_coefficients_never_oppose() -> None:
+    print("seed", torch.seed())
+    scales = 10.0 ** torch.linspace(-4, 4, 5)[:, None]
+    for _ in range(50):
+        gram = gram_matrix(torch.randn(5, 8) * scales)
+        exact = gradops_coefficients(gram, alpha=-1.0).coefficients
+        assert not violates_non_conflict(gram, exact)
+        assert violates_non_conflict(gram, -exact)
+
+
+def test_a_task_without_gradient_is_never_opposed() -> None:
+    gram = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    coefficients = torch.tensor([1.0, -5.0], dtype=torch.float64)
+    assert not violates_non_conflict(gram, coefficients)

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recsys_mtl.gradients.table_products import TableGradients, room_needed, table_gradients
+from recsys_mtl.gradients.table_products import TableGradients, table_gradients, workspace_numbers
 
 
 def found_of(bag_gradients: list[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
-    """In room that holds what an earlier step left."""
-    needed = room_needed(len(bag_gradients), len(rows), bag_gradients[0].shape[1])
-    room = torch.full((needed + 3,), torch.nan, dtype=torch.float64, device=rows.device)
-    return table_gradients(bag_gradients, rows, bags, room)
+    """In a workspace that holds what an earlier step left."""
+    needed = workspace_numbers(len(bag_gradients), len(rows), bag_gradients[0].shape[1])
+    workspace = torch.full((needed + 3,), torch.nan, dtype=torch.float64, device=rows.device)
+    return table_gradients(bag_gradients, rows, bags, workspace)
 
 
 def whole_table_gradients(

@@ -2,38 +2,46 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from recsys_mtl.gradients.step_kinds import without_products
+from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES, PhaseClock
-from recsys_mtl.metrics.record import (
-    StepRecord,
-    Totals,
-    record_rows,
+from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
+from tests.unit.metrics.records import (
+    CONFLICT,
+    GRADOPS_COLUMNS,
+    MADE_UP_COLUMNS,
+    TASKS,
+    record,
+    weighting,
 )
-from recsys_mtl.metrics.trace import INTEGER_COLUMNS
-from tests.unit.exporter.snapshots import CONFLICT, TASKS, record
 
 
-def rows_of(*records: StepRecord, last_step: int, steps_per_epoch: int = 3) -> list[dict[str, Any]]:
+def rows_of(
+    *records: StepRecord,
+    last_step: int,
+    steps_per_epoch: int = 3,
+    columns: Sequence[Column] = GRADOPS_COLUMNS,
+) -> list[dict[str, Any]]:
     return record_rows(
-        records, TASKS, last_step=last_step, attempt=2, steps_per_epoch=steps_per_epoch
+        records, columns, last_step=last_step, attempt=2, steps_per_epoch=steps_per_epoch
     )
 
 
-def of_tasks(row: dict[str, Any], column: str) -> list[float]:
-    return [row[f"{column}_{task}"] for task in TASKS]
+def of_tasks(row: dict[str, Any], quantity: str) -> list[float]:
+    return [row[f"{quantity}_{task}"] for task in TASKS]
 
 
 def test_a_row_holds_what_a_person_computes_from_the_gradients() -> None:
     (row,) = rows_of(record(), last_step=1)
     assert (row["rows"], row["rejected_rows"], row["attempt"]) == (64, 3, 2)
     assert (row["rejected_rows_unreadable"], row["rejected_rows_label"]) == (2, 1)
-    assert (row["conflict"], row["used_min_norm"], row["skipped"]) == (True, False, False)
+    assert (row["conflict"], row["min_norm"], row["skipped"]) == (True, False, False)
     assert row["update_norm"] == 1.5
     assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
     assert of_tasks(row, "gradient_norm") == pytest.approx([5.0, 5.0, math.sqrt(2)])
@@ -66,7 +74,7 @@ def test_a_step_without_conflict_that_was_skipped_says_so() -> None:
 def test_a_step_that_fell_back_to_min_norm_says_so() -> None:
     angles = torch.tensor([0.0, 100.0, 170.0]).deg2rad()
     plane = torch.stack([angles.cos(), angles.sin()], dim=1)
-    assert rows_of(record(plane), last_step=1)[0]["used_min_norm"] is True
+    assert rows_of(record(plane), last_step=1)[0]["min_norm"] is True
 
 
 def test_steps_count_up_to_the_last_and_epochs_turn_after_their_last_step() -> None:
@@ -80,23 +88,39 @@ def test_every_record_keeps_its_own_numbers() -> None:
     assert [row["gradient_norm_purchase"] for row in rows] == pytest.approx([5.0, 10.0])
 
 
-def test_a_step_without_products_has_its_weights_and_no_numbers_of_single_gradients() -> None:
-    weights = torch.tensor([1.5, 1.0, 0.5], dtype=torch.float64)
-    (row,) = rows_of(record(decision=without_products(weights, -weights)), last_step=1)
+def test_a_step_that_did_not_ask_the_method_has_weights_and_no_number_of_a_gradient() -> None:
+    reused = weighting((1.5, 1.0, 0.5), coefficients=(-1.5, -1.0, -0.5))
+    (row,) = rows_of(record(weighed=reused, compared=False), last_step=1)
     assert of_tasks(row, "weight") == [1.5, 1.0, 0.5]
+    assert of_tasks(row, "coefficient") == [-1.5, -1.0, -0.5]
     assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
-    for column in ("contribution", "gradient_norm", "share_kept", "auc_window"):
-        assert all(math.isnan(value) for value in of_tasks(row, column)), column
+    assert (row["conflict"], row["min_norm"]) == (False, False)
+    for quantity in ("contribution", "gradient_norm", "share_kept", "auc_window"):
+        assert all(math.isnan(value) for value in of_tasks(row, quantity)), quantity
     assert all(math.isnan(row[column]) for column in row if column.startswith("cosine_"))
     assert row.keys() == rows_of(record(), last_step=1)[0].keys()
 
 
-def test_counts_of_rows_are_integers_in_the_trace() -> None:
-    (row,) = rows_of(record(), last_step=1)
-    counts = {name for name in row if name == "rows" or name.startswith("rejected_rows")}
-    assert len(counts) == 4
-    assert {type(row[name]) for name in counts} == {int}
-    assert counts <= INTEGER_COLUMNS
+def test_what_a_method_declares_is_in_the_row_under_its_own_names() -> None:
+    asked = weighting(pull=[0.1, math.nan, 0.3], step_radius=2.5, cornered=True)
+    rows = rows_of(
+        record(weighed=asked), record(weighed=weighting()), last_step=2, columns=MADE_UP_COLUMNS
+    )
+    pull = of_tasks(rows[0], "pull")
+    assert pull[::2] == pytest.approx([0.1, 0.3])
+    assert math.isnan(pull[1])
+    assert (rows[0]["step_radius"], rows[0]["cornered"]) == (2.5, True)
+    assert all(math.isnan(value) for value in (*of_tasks(rows[1], "pull"), rows[1]["step_radius"]))
+    assert rows[1]["cornered"] is False
+    assert not {name for name in rows[0] if name.startswith(("contribution", "share_kept"))}
+
+
+@pytest.mark.parametrize("columns", [GRADOPS_COLUMNS, MADE_UP_COLUMNS], ids=["gradops", "made up"])
+def test_a_row_has_every_column_of_the_trace_in_its_kind(columns: Sequence[Column]) -> None:
+    (row,) = rows_of(record(), last_step=1, columns=columns)
+    assert row.keys() == {column.name for column in columns}
+    types = {"count": int, "flag": bool, "number": float}
+    assert [c.name for c in columns if type(row[c.name]) is not types[c.kind]] == []
 
 
 def test_opposition_is_told_apart_from_not_having_looked() -> None:
@@ -107,7 +131,7 @@ def test_opposition_is_told_apart_from_not_having_looked() -> None:
         (True, True),
     ]
     totals = Totals()
-    totals.add(rows, TASKS, seconds=1.0)
+    totals.add(rows, GRADOPS_COLUMNS, seconds=1.0)
     assert (totals.audited_steps, totals.opposing_steps) == (2, 1)
 
 
@@ -119,15 +143,34 @@ def test_totals_count_every_step_once_however_they_arrive() -> None:
         last_step=3,
     )
     at_once, in_parts = Totals(), Totals()
-    at_once.add(rows, TASKS, seconds=1.5)
-    in_parts.add(rows[:1], TASKS, seconds=0.5)
-    in_parts.add(rows[1:], TASKS, seconds=1.0)
+    at_once.add(rows, GRADOPS_COLUMNS, seconds=1.5)
+    in_parts.add(rows[:1], GRADOPS_COLUMNS, seconds=0.5)
+    in_parts.add(rows[1:], GRADOPS_COLUMNS, seconds=1.0)
     assert at_once == in_parts
     assert at_once.rows == 138
     assert at_once.rejected_rows == {"unreadable": 4, "label": 2}
-    assert (at_once.conflicting_steps, at_once.skipped_steps, at_once.min_norm_steps) == (2, 1, 0)
+    assert (at_once.conflicting_steps, at_once.skipped_steps) == (2, 1)
+    assert at_once.method_flag_steps == {"min_norm": 0}
     assert at_once.weight_sums == pytest.approx(dict.fromkeys(TASKS, 3.0))
     assert at_once.seconds == 1.5
+
+
+def test_a_method_s_flags_are_counted_by_their_names_and_its_numbers_are_not() -> None:
+    asked = [weighting(cornered=cornered) for cornered in (True, False, True)]
+    rows = rows_of(
+        *(record(weighed=w) for w in (*asked, weighting())), last_step=4, columns=MADE_UP_COLUMNS
+    )
+    totals = Totals()
+    totals.add(rows[:1], MADE_UP_COLUMNS, seconds=1.0)
+    totals.add(rows[1:], MADE_UP_COLUMNS, seconds=1.0)
+    assert totals.method_flag_steps == {"cornered": 2}
+
+
+def test_steps_that_took_products_are_counted_as_compared() -> None:
+    rows = rows_of(record(), record(compared=False), last_step=2)
+    totals = Totals()
+    totals.add(rows, GRADOPS_COLUMNS, seconds=1.0)
+    assert totals.compared_steps == 1
 
 
 def test_steps_are_counted_in_the_bucket_that_holds_their_seconds_by_phase() -> None:
@@ -137,7 +180,7 @@ def test_steps_are_counted_in_the_bucket_that_holds_their_seconds_by_phase() -> 
     idle = dict.fromkeys(PHASES, 0.0)
     steps = [replace(record(), seconds=idle | {"forward": seconds}) for seconds in forward]
     totals = Totals()
-    totals.add(rows_of(*steps, last_step=6), TASKS, seconds=61.0)
+    totals.add(rows_of(*steps, last_step=6), GRADOPS_COLUMNS, seconds=61.0)
     between = [0] * (len(PHASE_BUCKETS_SECONDS) - 3)
     assert totals.phase_counts["forward"] == [2, 2, *between, 1, 1]
     assert totals.phase_counts["optimizer"] == [6, 0, *between, 0, 0]
@@ -160,10 +203,10 @@ def test_buckets_ascend() -> None:
 def test_totals_go_on_after_a_round_trip_through_json() -> None:
     rows = rows_of(*[record() for _ in range(4)], last_step=4)
     undisturbed, restored = (Totals(checkpoints=2, nulls={"price": 3}) for _ in range(2))
-    undisturbed.add(rows, TASKS, seconds=4.0)
-    restored.add(rows[:2], TASKS, seconds=3.0)
+    undisturbed.add(rows, GRADOPS_COLUMNS, seconds=4.0)
+    restored.add(rows[:2], GRADOPS_COLUMNS, seconds=3.0)
     restored = Totals.from_json(json.loads(json.dumps(restored.to_json())))
-    restored.add(rows[2:], TASKS, seconds=1.0)
+    restored.add(rows[2:], GRADOPS_COLUMNS, seconds=1.0)
     assert restored == undisturbed
 
 

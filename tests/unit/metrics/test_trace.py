@@ -8,18 +8,27 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_mtl.metrics.columns import Column
+from recsys_mtl.metrics.record import record_rows
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt, read_trace
+from tests.unit.metrics.records import MADE_UP_COLUMNS, record
+
+COLUMNS = (
+    Column("step", "count", "The step."),
+    Column("attempt", "count", "The attempt."),
+    Column("loss", "number", "The loss.", ("cart",)),
+)
 
 
-def record(step: int, attempt: int = 1, **values: Any) -> dict[str, Any]:
+def row(step: int, attempt: int = 1, **values: Any) -> dict[str, Any]:
     return {"step": step, "attempt": attempt, "loss_cart": 0.5 * attempt, **values}
 
 
 def write(url: str, attempt: int, steps: range, part_steps: int = 3) -> None:
-    writer = TraceWriter(url, attempt, ["cart"])
+    writer = TraceWriter(url, attempt, COLUMNS)
     for first in range(steps.start, steps.stop, part_steps):
         part = range(first, min(first + part_steps, steps.stop))
-        writer.append(record(step, attempt) for step in part)
+        writer.append(row(step, attempt) for step in part)
         writer.flush()
 
 
@@ -36,26 +45,41 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_rows_come_back_as_they_were_written(url: str) -> None:
-    rows = [
-        record(step, epoch=0, conflict=step == 1, seconds_read=0.25 * step, cosine_a_b=-1 / 3)
-        for step in range(3)
+    columns = [
+        *COLUMNS,
+        Column("conflict", "flag", "A flag."),
+        Column("epoch", "count", "A count."),
     ]
-    writer = TraceWriter(url, 1, ["cart"])
+    rows = [
+        row(step, loss_cart=-step / 3, conflict=step == 1, epoch=step // 2) for step in range(3)
+    ]
+    writer = TraceWriter(url, 1, columns)
     writer.append(rows[:2])
     writer.append(rows[2:])
     writer.flush()
     assert read_trace(url).to_pylist() == rows
 
 
-def test_columns_have_one_type_even_when_the_first_row_holds_whole_numbers(url: str) -> None:
-    writer = TraceWriter(url, 1, ["cart"])
-    writer.append([record(0, rows=64, update_norm=0, skipped=False)])
-    writer.append([record(1, rows=64, update_norm=0.5, skipped=True)])
+def test_columns_have_the_type_of_their_kind_even_when_a_number_is_whole(url: str) -> None:
+    columns = [*COLUMNS, Column("skipped", "flag", "A flag.")]
+    writer = TraceWriter(url, 1, columns)
+    writer.append([row(0, loss_cart=0, skipped=False), row(1, loss_cart=0.5, skipped=True)])
     writer.flush()
     types = {field.name: str(field.type) for field in read_trace(url).schema}
-    assert (types["step"], types["rows"], types["skipped"]) == ("int64", "int64", "bool")
-    assert types["update_norm"] == "double"
-    assert read_trace(url)["update_norm"].to_pylist() == [0.0, 0.5]
+    assert types == {"step": "int64", "attempt": "int64", "loss_cart": "double", "skipped": "bool"}
+    assert read_trace(url)["loss_cart"].to_pylist() == [0.0, 0.5]
+
+
+def test_what_a_method_of_one_s_own_reports_is_in_the_trace(url: str) -> None:
+    rows = record_rows(
+        [record(), record()], MADE_UP_COLUMNS, last_step=2, attempt=2, steps_per_epoch=3
+    )
+    writer = TraceWriter(url, 2, MADE_UP_COLUMNS)
+    writer.append(rows)
+    writer.flush()
+    types = {field.name: str(field.type) for field in read_trace(url).schema}
+    assert [types[c.name] for c in MADE_UP_COLUMNS if c.of_method] == [*["double"] * 4, "bool"]
+    assert list(types) == [column.name for column in MADE_UP_COLUMNS]
 
 
 def test_a_restart_replaces_every_row_from_its_first_step_on(url: str) -> None:
@@ -87,12 +111,12 @@ def test_next_attempt_is_one_more_than_the_highest_written(url: str) -> None:
 
 
 def test_one_file_is_written_per_flush_that_has_rows(tmp_path: Path) -> None:
-    writer = TraceWriter(str(tmp_path), 2, ["cart"])
+    writer = TraceWriter(str(tmp_path), 2, COLUMNS)
     writer.flush()
-    writer.append([record(7, 2), record(8, 2)])
+    writer.append([row(7, 2), row(8, 2)])
     writer.flush()
     writer.flush()
-    writer.append([record(9, 2)])
+    writer.append([row(9, 2)])
     writer.flush()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "part-0002-0000000007.parquet",
@@ -111,8 +135,8 @@ def test_what_a_kill_left_half_written_is_not_read(tmp_path: Path) -> None:
 def test_a_part_has_its_name_only_once_it_is_whole_and_a_failed_write_keeps_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = TraceWriter(str(tmp_path), 1, ["cart"])
-    writer.append([record(0)])
+    writer = TraceWriter(str(tmp_path), 1, COLUMNS)
+    writer.append([row(0)])
 
     def fill_the_disk(table: Any, file: Any) -> None:
         file.write(b"PAR1")
@@ -137,8 +161,8 @@ def test_only_the_columns_asked_for_are_returned_in_their_order(url: str) -> Non
 
 def test_a_column_new_in_a_later_attempt_is_null_before(url: str) -> None:
     write(url, 1, range(2))
-    later = TraceWriter(url, 2, ["cart"])
-    later.append([record(2, 2, seconds_read=0.5)])
+    later = TraceWriter(url, 2, [*COLUMNS, Column("seconds_read", "number", "A number.")])
+    later.append([row(2, 2, seconds_read=0.5)])
     later.flush()
     assert read_trace(url, columns=["seconds_read"])["seconds_read"].to_pylist() == [
         None,
@@ -169,17 +193,17 @@ def test_a_broken_part_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "message"),
+    ("rows", "message"),
     [
-        ([{"step": 0, "attempt": 1}], "lacks .*loss_cart"),
-        ([record(0), record(1, loss_wish=0.1)], "columns changed.*loss_wish"),
-        ([record(0, attempt=2)], "attempt 2 .* attempt 1"),
-        ([record(4), record(4)], "step 4 .* after step 4"),
+        ([{"step": 0, "attempt": 1}], "'loss_cart'.* not in both"),
+        ([row(0), row(1, loss_wish=0.1)], "'loss_wish'.* not in both"),
+        ([row(0, attempt=2)], "attempt 2 .* attempt 1"),
+        ([row(4), row(4)], "step 4 .* after step 4"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused(
-    url: str, records: list[dict[str, Any]], message: str
+def test_a_row_that_does_not_fit_is_refused(
+    url: str, rows: list[dict[str, Any]], message: str
 ) -> None:
-    writer = TraceWriter(url, 1, ["cart"])
+    writer = TraceWriter(url, 1, COLUMNS)
     with pytest.raises(ValueError, match=message):
-        writer.append(records)
+        writer.append(rows)

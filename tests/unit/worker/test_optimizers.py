@@ -2,42 +2,78 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from recsys_mtl.config import Adam, Sgd
+from recsys_mtl.config import AdamConfig, SgdConfig
 from recsys_mtl.gradients.operations import operations_of
+from recsys_mtl.model.flat_memory import FlatMemory
 from recsys_mtl.worker.optimizers import DenseOptimizer, warm_up_factor
 
-ADAM = Adam(learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3)
-SGD = Sgd(kind="sgd", learning_rate=0.1)
-SIZES = (40, 9)
+ADAM = AdamConfig(learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3)
+SGD = SgdConfig(kind="sgd", learning_rate=0.1)
+LAYERS = {
+    "shared": {"bottom.weight": (6, 5), "bottom.bias": (6,), "above.weight": (2, 2)},
+    "task_specific": {"heads.purchase.weight": (1, 6), "heads.cart.weight": (1, 3)},
+}
 TASKS = 3
 TORCH = operations_of("torch")
 KEEP = torch.tensor(False)
 SKIP = torch.tensor(True)
 
 
-def plain(optimizer: Adam | Sgd, vectors: list[Tensor]) -> torch.optim.Optimizer:
+class Trained(NamedTuple):
+    """What an optimizer moves."""
+
+    shared: FlatMemory
+    task_specific: FlatMemory
+
+    @property
+    def vectors(self) -> list[Tensor]:
+        return [self.shared.vector, self.task_specific.vector]
+
+    def optimizer(self, settings: AdamConfig | SgdConfig) -> DenseOptimizer:
+        return DenseOptimizer(settings, *self.vectors, TORCH)
+
+    def state_of(self, optimizer: DenseOptimizer) -> dict[str, Tensor]:
+        return optimizer.state_dict(self.shared, self.task_specific)
+
+
+def fresh() -> Trained:
+    """Parameters in float64, each in a layer of its own."""
+    print("seed", torch.seed())
+    memories = []
+    for shapes in LAYERS.values():
+        parameters = {n: nn.Parameter(torch.randn(s).double()) for n, s in shapes.items()}
+        layers = {name: (name,) for name in shapes}
+        memories.append(FlatMemory(parameters, layers, torch.device("cpu")))
+    return Trained(*memories)
+
+
+def copied(trained: Trained) -> Trained:
+    return copy.deepcopy(trained)
+
+
+def plain(optimizer: AdamConfig | SgdConfig, vectors: list[Tensor]) -> torch.optim.Optimizer:
     """torch's optimizer without fused kernels."""
-    if isinstance(optimizer, Sgd):
+    if isinstance(optimizer, SgdConfig):
         return torch.optim.SGD(vectors, lr=optimizer.learning_rate, fused=False, foreach=False)
     return torch.optim.Adam(
         vectors, lr=0.03, betas=(0.8, 0.95), eps=1e-3, fused=False, foreach=False
     )
 
 
-def fresh_vectors() -> list[Tensor]:
-    print("seed", torch.seed())
-    return [torch.randn(size, dtype=torch.float64) for size in SIZES]
-
-
-def draw_gradients() -> tuple[Tensor, Tensor, Tensor]:
-    """Task gradients [T, 40], coefficients [T], and the heads' gradient [9]."""
-    return tuple(torch.randn(s, dtype=torch.float64) for s in ((TASKS, 40), (TASKS,), (9,)))
+def draw_gradients(trained: Trained) -> tuple[Tensor, Tensor, Tensor]:
+    """Task gradients [T, P], coefficients [T], and the gradient of the tasks' own, [H]; zeros in
+    the padding."""
+    rows, own = trained.shared.rows(TASKS), trained.task_specific.rows(1)[0]
+    for memory, row in [*((trained.shared, row) for row in rows), (trained.task_specific, own)]:
+        for view in memory.views(row).values():
+            view.normal_()
+    return rows, torch.randn(TASKS, dtype=torch.float64), own
 
 
 def clones(vectors: Iterable[Tensor]) -> list[Tensor]:
@@ -48,81 +84,110 @@ def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def every_number(state: dict[str, Any]) -> list[list[float]]:
-    return [t.flatten().tolist() for vector in state.values() for t in vector.values()]
+def numbers(state: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: tensor.flatten().tolist() for name, tensor in state.items()}
 
 
-both = pytest.mark.parametrize("optimizer", [ADAM, SGD])
+both = pytest.mark.parametrize("settings", [ADAM, SGD])
 
 
 @both
-def test_steps_are_those_of_torch_s_unfused_optimizer(optimizer: Adam | Sgd) -> None:
-    found = fresh_vectors()
-    expected = clones(found)
-    ours, theirs = DenseOptimizer(optimizer, *found, TORCH), plain(optimizer, expected)
+def test_steps_are_those_of_torch_s_unfused_optimizer(settings: AdamConfig | SgdConfig) -> None:
+    found = fresh()
+    expected = clones(found.vectors)
+    ours, theirs = found.optimizer(settings), plain(settings, expected)
     for step in range(8):
-        gradients, factor = draw_gradients(), warm_up_factor(step, 3)
+        gradients, factor = draw_gradients(found), warm_up_factor(step, 3)
         ours.step(*gradients, skip=KEEP, factor=factor)
         rows, coefficients, own = gradients
         for vector, gradient in zip(expected, (coefficients @ rows, own), strict=True):
             vector.grad = gradient
-        theirs.param_groups[0]["lr"] = factor * optimizer.learning_rate
+        theirs.param_groups[0]["lr"] = factor * settings.learning_rate
         theirs.step()
-        assert_same(found, expected)
+        assert_same(found.vectors, expected)
 
 
 @both
 @pytest.mark.parametrize("spoil", [torch.zeros_like, lambda g: g / 0, lambda g: g])
 def test_a_skipped_step_moves_nothing_and_does_not_count(
-    optimizer: Adam | Sgd, spoil: Callable[[Tensor], Tensor]
+    settings: AdamConfig | SgdConfig, spoil: Callable[[Tensor], Tensor]
 ) -> None:
-    found = fresh_vectors()
-    undisturbed = clones(found)
-    ours, other = (
-        DenseOptimizer(optimizer, *found, TORCH),
-        DenseOptimizer(optimizer, *undisturbed, TORCH),
-    )
+    found = fresh()
+    undisturbed = copied(found)
+    ours, other = found.optimizer(settings), undisturbed.optimizer(settings)
     for _ in range(3):
-        gradients = draw_gradients()
+        gradients = draw_gradients(found)
         ours.step(*clones(gradients), skip=KEEP, factor=1.0)
         other.step(*gradients, skip=KEEP, factor=1.0)
-        before = every_number(ours.state())
-        ours.step(*[spoil(g) for g in draw_gradients()], skip=SKIP, factor=1.0)
-        assert_same(found, undisturbed)
-        assert every_number(ours.state()) == before
-    assert every_number(ours.state()) == every_number(other.state())
+        before = numbers(found.state_of(ours))
+        ours.step(*[spoil(g) for g in draw_gradients(found)], skip=SKIP, factor=1.0)
+        assert_same(found.vectors, undisturbed.vectors)
+        assert numbers(found.state_of(ours)) == before
+    assert numbers(found.state_of(ours)) == numbers(undisturbed.state_of(other))
 
 
 @both
-def test_state_loaded_in_place_goes_on_as_if_undisturbed(optimizer: Adam | Sgd) -> None:
-    undisturbed = fresh_vectors()
-    first = DenseOptimizer(optimizer, *undisturbed, TORCH)
+def test_state_loaded_in_place_goes_on_as_if_undisturbed(settings: AdamConfig | SgdConfig) -> None:
+    undisturbed = fresh()
+    first = undisturbed.optimizer(settings)
     for _ in range(3):
-        first.step(*draw_gradients(), skip=KEEP, factor=1.0)
-    saved = copy.deepcopy(first.state())
-    resumed = clones(undisturbed)
-    second = DenseOptimizer(optimizer, *resumed, TORCH)
-    for key, tensors in second.state().items():
-        assert tensors.keys() == saved[key].keys()
-        for name, tensor in tensors.items():
-            tensor.copy_(saved[key][name])
+        first.step(*draw_gradients(undisturbed), skip=KEEP, factor=1.0)
+    saved = copy.deepcopy(undisturbed.state_of(first))
+    resumed = copied(undisturbed)
+    second = resumed.optimizer(settings)
+    state = resumed.state_of(second)
+    assert state.keys() == saved.keys()
+    for name, tensor in state.items():
+        tensor.copy_(saved[name])
     for _ in range(3):
-        gradients = draw_gradients()
+        gradients = draw_gradients(undisturbed)
         first.step(*clones(gradients), skip=KEEP, factor=1.0)
         second.step(*gradients, skip=KEEP, factor=1.0)
-        assert all(torch.equal(a, b) for a, b in zip(undisturbed, resumed, strict=True))
-    assert every_number(second.state()) == every_number(first.state())
+        assert_same(resumed.vectors, undisturbed.vectors)
+    assert numbers(resumed.state_of(second)) == numbers(undisturbed.state_of(first))
+
+
+def test_adam_s_state_has_the_parameters_names_and_shapes() -> None:
+    trained = fresh()
+    shapes = {n: tuple(t.shape) for n, t in trained.state_of(trained.optimizer(ADAM)).items()}
+    parameters = LAYERS["shared"] | LAYERS["task_specific"]
+    expected = {
+        f"{moment}.{name}": shape
+        for moment in ("first_moment", "second_moment")
+        for name, shape in parameters.items()
+    }
+    assert shapes == expected | {"adam_steps.shared": (), "adam_steps.task_specific": ()}
+
+
+def test_each_name_has_the_moments_of_its_own_parameter() -> None:
+    trained = fresh()
+    optimizer = trained.optimizer(ADAM)
+    rows, coefficients, own = draw_gradients(trained)
+    optimizer.step(rows, coefficients, own, skip=KEEP, factor=1.0)
+    state = trained.state_of(optimizer)
+    for memory, gradient in zip(trained, (coefficients @ rows, own), strict=True):
+        for name, view in memory.views(gradient).items():
+            torch.testing.assert_close(state[f"first_moment.{name}"], 0.2 * view)
+            torch.testing.assert_close(state[f"second_moment.{name}"], 0.05 * view.square())
 
 
 def test_adam_s_state_is_there_before_the_first_step_and_counts_steps() -> None:
-    vectors = fresh_vectors()
-    optimizer = DenseOptimizer(ADAM, *vectors, TORCH)
-    assert [sorted(s) for s in optimizer.state().values()] == [
-        ["exp_avg", "exp_avg_sq", "step"]
-    ] * 2
-    optimizer.step(*draw_gradients(), skip=KEEP, factor=1.0)
-    optimizer.step(*draw_gradients(), skip=SKIP, factor=1.0)
-    assert [s["step"].item() for s in optimizer.state().values()] == [1.0, 1.0]
+    trained = fresh()
+    optimizer = trained.optimizer(ADAM)
+    before = trained.state_of(optimizer)
+    assert not any(tensor.any() for tensor in before.values())
+    optimizer.step(*draw_gradients(trained), skip=KEEP, factor=1.0)
+    optimizer.step(*draw_gradients(trained), skip=SKIP, factor=1.0)
+    after = trained.state_of(optimizer)
+    assert after.keys() == before.keys()
+    assert after["adam_steps.shared"] == after["adam_steps.task_specific"] == 1.0
+
+
+def test_gradient_descent_keeps_no_state() -> None:
+    trained = fresh()
+    optimizer = trained.optimizer(SGD)
+    optimizer.step(*draw_gradients(trained), skip=KEEP, factor=1.0)
+    assert trained.state_of(optimizer) == {}
 
 
 def test_warm_up_rises_linearly_to_one_and_stays() -> None:

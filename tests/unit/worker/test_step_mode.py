@@ -1,101 +1,56 @@
-"""What each method computes at which step, and what it decides."""
+"""What a step computes follows from its number and the section `gradients` alone."""
 
-import math
+from recsys_mtl.config import Gradients
+from recsys_mtl.worker.step_mode import StepMode, step_mode, steps_until_next_rows
 
-import pytest
-import torch
-from recsys_mtl.gradients.step_kinds import (
-    audits,
-    covers_tables,
-    decide,
-    opposes,
-    step_kind,
-    without_products,
-)
-
-from recsys_mtl.config import GradOPS, Uniform
-from recsys_mtl.gradients import gradops_coefficients, gram_matrix
-from recsys_mtl.gradients.operations import operations_of
-
-TORCH = operations_of("torch")
-UNIFORM = Uniform(kind="uniform")
-GRADOPS = GradOPS(kind="gradops", alpha=0.7)
+EXACT = Gradients()
+HELD = Gradients(refresh_interval_steps=3)
+REPRESENTATION = Gradients(space="representation", audit_interval_steps=3)
 
 
-def test_gradops_computes_its_own_coefficients_at_every_step() -> None:
-    assert {step_kind(GRADOPS, step) for step in range(5)} == {"exact"}
-    assert {step_kind(UNIFORM, step) for step in range(5)} == {"uniform"}
+def modes(gradients: Gradients, num_steps: int = 8) -> list[StepMode]:
+    return [step_mode(gradients, True, step) for step in range(num_steps)]
 
 
-def test_between_refreshes_the_coefficients_are_held() -> None:
-    method = GradOPS(kind="gradops", refresh_interval_steps=3)
-    kinds = [step_kind(method, step) for step in range(7)]
-    assert kinds == ["exact", "held", "held", "exact", "held", "held", "exact"]
+def audited(gradients: Gradients) -> list[int]:
+    return [step for step, mode in enumerate(modes(gradients)) if mode.audits]
 
 
-def test_only_the_representation_is_audited_and_at_its_interval() -> None:
-    method = GradOPS(kind="gradops", space="representation", audit_interval_steps=3)
-    assert {step_kind(method, step) for step in range(5)} == {"representation"}
-    assert [step for step in range(8) if audits(method, step)] == [0, 3, 6]
-    assert not any(audits(m, step) for m in (GRADOPS, UNIFORM) for step in range(8))
+def test_by_default_every_step_has_a_row_per_task_and_weights_of_its_own() -> None:
+    assert modes(EXACT) == [
+        StepMode(step, "parameters", row_per_task=True, audits=False) for step in range(8)
+    ]
+    assert steps_until_next_rows(EXACT, True) == 1
 
 
-def test_tables_are_outside_the_products_in_scope_bottom_alone() -> None:
-    assert covers_tables(GRADOPS)
-    assert covers_tables(UNIFORM)
-    assert not covers_tables(GradOPS(kind="gradops", scope="bottom"))
+def test_a_method_that_compares_nothing_has_one_row_whatever_the_section_says() -> None:
+    for gradients in (EXACT, HELD, REPRESENTATION, Gradients(scope="bottom")):
+        for step in range(5):
+            mode = step_mode(gradients, False, step)
+            assert mode == StepMode(step, "losses", row_per_task=False, audits=False)
+        assert steps_until_next_rows(gradients, False) == 1
 
 
-def test_gradops_takes_its_alpha_from_the_configuration() -> None:
-    gram = gram_matrix(torch.tensor([[4.0, 0.0, 1.0], [-1.0, 1.0, 0.0], [0.0, 2.0, 5.0]]))
-    found = decide(GRADOPS, gram, TORCH)
-    expected = gradops_coefficients(gram, alpha=0.7)
-    assert torch.equal(found.weights, expected.weights)
-    assert torch.equal(found.coefficients, expected.coefficients)
-    assert not torch.equal(found.weights, gradops_coefficients(gram, alpha=0.0).weights)
-    assert found.conflict
-    assert found.finite
+def test_between_refreshes_the_weights_are_cached_and_one_row_serves_all() -> None:
+    found = [(mode.weighting, mode.row_per_task) for mode in modes(HELD)]
+    refresh, between = ("parameters", True), ("cache", False)
+    assert found == [refresh, between, between, refresh, between, between, refresh, between]
+    assert steps_until_next_rows(HELD, True) == 3
 
 
-def test_products_that_are_not_finite_decide_nothing_and_say_so() -> None:
-    gram = torch.eye(3, dtype=torch.float64)
-    gram[0, 1] = gram[1, 0] = math.nan
-    found = decide(GRADOPS, gram, TORCH)
-    assert not found.finite
-    assert not found.weights.any()
-    assert not found.coefficients.any()
+def test_a_refresh_measures_the_weights_it_replaces_and_the_first_has_none_to_measure() -> None:
+    assert audited(HELD) == [3, 6]
+    assert audited(EXACT) == []
 
 
-def test_without_products_nothing_is_claimed_of_single_gradients() -> None:
-    weights = torch.tensor([1.5, 0.5], dtype=torch.float64)
-    found = without_products(weights, -weights)
-    assert torch.equal(found.weights, weights)
-    assert torch.equal(found.coefficients, -weights)
-    for unknown in (found.gram, found.contributions, found.shares_kept):
-        assert unknown.isnan().all()
-    assert found.gram.shape == (2, 2)
-    assert found.finite
-    assert not found.conflict
+def test_at_the_representation_rows_per_task_are_computed_to_measure_alone() -> None:
+    assert {mode.weighting for mode in modes(REPRESENTATION)} == {"representation"}
+    assert audited(REPRESENTATION) == [0, 3, 6]
+    assert [mode.row_per_task for mode in modes(REPRESENTATION)] == [
+        mode.audits for mode in modes(REPRESENTATION)
+    ]
+    assert steps_until_next_rows(REPRESENTATION, True) == 3
 
 
-@pytest.mark.parametrize(
-    ("coefficients", "against"), [([1.0, 1.0], False), ([1.0, 0.5], False), ([1.0, 0.4], True)]
-)
-def test_opposition_of_a_hand_checked_pair(coefficients: list[float], against: bool) -> None:
-    gram = torch.tensor([[1.0, -1.0], [-1.0, 2.0]], dtype=torch.float64)
-    assert opposes(gram, torch.tensor(coefficients, dtype=torch.float64)).item() is against
-
-
-def test_exact_coefficients_never_oppose_and_rounding_is_no_opposition() -> None:
-    print("seed", torch.seed())
-    scales = 10.0 ** torch.linspace(-4, 4, 5)[:, None]
-    for _ in range(50):
-        gram = gram_matrix(torch.randn(5, 8) * scales)
-        exact = gradops_coefficients(gram, alpha=-1.0).coefficients
-        assert not opposes(gram, exact)
-        assert opposes(gram, -exact)
-
-
-def test_a_task_without_gradient_is_never_opposed() -> None:
-    gram = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    assert not opposes(gram, torch.tensor([1.0, -5.0], dtype=torch.float64))
+def test_the_scope_of_the_gradients_changes_no_step() -> None:
+    assert modes(Gradients(scope="bottom")) == modes(EXACT)

@@ -1,0 +1,144 @@
+"""From the configuration to a worker before its first step.
+
+T tasks.
+"""
+
+import torch
+
+from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.data.plan import plan_of
+from recsys_mtl.distributed.collectives import broadcast_from_first
+from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.distributed.planning import PlanRecord
+from recsys_mtl.distributed.sharding import (
+    ShardedTables,
+)
+from recsys_mtl.gradients.backend import Backend, resolve_backend
+from recsys_mtl.gradients.methods.contract import Method
+from recsys_mtl.gradients.operations import operations_of
+from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
+from recsys_mtl.model.bodies.contract import BodyShape
+from recsys_mtl.model.embeddings import pooled_width
+from recsys_mtl.model.flat_memory import FlatMemory
+from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
+from recsys_mtl.worker.methods import method_of
+from recsys_mtl.worker.optimizers import DenseOptimizer
+from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.weighing import TaskWeigher
+
+
+def build(
+    config: RunConfig,
+    context: WorkerContext,
+    manifest: Manifest,
+    earlier_plan: PlanRecord | None = None,
+    *,
+    body: BodyFactory | None = None,
+    method: Method | None = None,
+) -> Worker:
+    """Model, tables and optimizers before the first step: the same for any number of workers.
+
+    Args:
+        manifest: of data.train.
+        earlier_plan: which shard lay where when the run was interrupted; kept to where it can be.
+        body: makes a body of one's own, instead of the one that `model` describes.
+        method: one's own, instead of the one that `method` describes.
+
+    Raises:
+        UserError: a backend that cannot run here, or a body and a method that do not fit.
+    """
+    tables = None
+    if config.data.id_features():
+        tables = ShardedTables(
+            config.data,
+            config.optimizer.tables,
+            config.sharding,
+            context,
+            config.run.seed,
+            earlier_plan,
+        )
+    operations = operations_of(_backend(config, context))
+    method = method_of(config.method, operations) if method is None else method
+    shape = body_shape(config)
+    made = build_body(body or body_factory(config.model), shape, config.run.seed)
+    try:
+        ownership = trace_ownership(made, shape)
+    except BodyError as error:
+        raise UserError(str(error)) from None
+    _refuse_representation(config, method, ownership)
+    made.to(context.device)
+    num_tasks = len(config.task_names)
+    own = [made.task_parameters(task) for task in range(num_tasks)]
+    shared = FlatMemory(made.shared_parameters(), made.shared_layers(), context.device)
+    task_specific = FlatMemory(
+        {name: parameter for parameters in own for name, parameter in parameters.items()},
+        {task: tuple(names) for task, names in zip(config.task_names, own, strict=True)},
+        context.device,
+    )
+    for vector in (shared.vector, task_specific.vector):
+        broadcast_from_first(vector)
+    worker = Worker(
+        config=config,
+        context=context,
+        plan=plan_of(
+            manifest,
+            config.data,
+            global_batch_size=config.training.global_batch_size,
+            seed=config.run.seed,
+        ),
+        tables=tables,
+        body=made,
+        ownership=ownership,
+        shared=shared,
+        task_specific=task_specific,
+        shared_rows=shared.rows(num_tasks if method.compares_gradients else 1),
+        task_specific_gradient=torch.zeros_like(task_specific.vector),
+        weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
+        operations=operations,
+        optimizer=DenseOptimizer(
+            config.optimizer.dense, shared.vector, task_specific.vector, operations
+        ),
+    )
+    worker.state_dict()  # so that names which collide are found before training
+    return worker
+
+
+def body_shape(config: RunConfig) -> BodyShape:
+    """What a body of this run reads and tells."""
+    return BodyShape(
+        pooled_columns=pooled_width(config.data),
+        dense_columns=len(config.data.dense_features()),
+        task_names=config.task_names,
+    )
+
+
+def _refuse_representation(config: RunConfig, method: Method, ownership: Ownership) -> None:
+    """Raise UserError where gradients cannot be compared at the representation."""
+    if config.gradients.space != "representation" or not method.compares_gradients:
+        return
+    if "layer_grams" in method.needs:
+        raise UserError(
+            f"gradients.space is representation, where no gradient of a layer is known, and method "
+            f"{method.name!r} reads them; choose space: parameters"
+        )
+    if ownership.above:
+        raise UserError(
+            "gradients.space is representation, but the body has shared parameters above it "
+            f"({', '.join(ownership.above)}), of which nothing would be known there; choose "
+            "space: parameters"
+        )
+
+
+def _backend(config: RunConfig, context: WorkerContext) -> Backend:
+    """The backend asked for.
+
+    Raises:
+        UserError: it cannot run on this device.
+    """
+    try:
+        return resolve_backend(
+            config.gradients.backend, context.device, num_tasks=len(config.task_names)
+        )
+    except ValueError as error:
+        raise UserError(f"gradients.backend: {error}") from None

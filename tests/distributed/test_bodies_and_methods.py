@@ -1,0 +1,143 @@
+"""Every body with every method in every mode trains what plain torch trains, on 1 and 2 workers."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recsys_mtl.config import ConfigError
+from recsys_mtl.config.file import load_config
+from tests.distributed.plain_torch import train_plainly
+from tests.distributed.test_worker_equivalence import run_yaml, train
+
+__all__ = ["run_yaml"]
+
+STEPS = 5
+BODIES = {
+    "bottom": [],
+    "last layer own": ["model.task_specific_layers=[bottom.layers.2]"],
+    "middle layer own": ["model.task_specific_layers=[bottom.layers.1]"],
+    "first layer own": ["model.task_specific_layers=[bottom.layers.0]"],
+    "every layer own": [
+        "model.task_specific_layers=[bottom.layers.0, bottom.layers.1, bottom.layers.2]"
+    ],
+    "mmoe": ["model.body={kind: mmoe, experts: 3, expert_hidden_sizes: [12, 8]}"],
+}
+METHODS = {
+    "uniform": ["method={kind: uniform}"],
+    "gradops": [],
+    "pcgrad": ["method={kind: pcgrad}"],
+    "gradnorm": ["method={kind: gradnorm}"],
+}
+MODES = {
+    "all": [],
+    "scope bottom": ["gradients.scope=bottom"],
+    "refresh 2": ["gradients.refresh_interval_steps=2"],
+    "representation": ["gradients={space: representation, audit_interval_steps: 3}"],
+    "representation, bottom": ["gradients={space: representation, scope: bottom}"],
+}
+TASKS = {
+    "one task": "data.labels={purchase: purchase}",
+    "a task without labels": "data.labels={purchase: purchase, never: never, wish: wish}",
+}
+# Steps so small that float32 keeps to the float64 of the plain run within the tolerances.
+ALWAYS = [
+    "model.bottom_hidden_sizes=[24, 16, 8]",
+    "optimizer.dense.learning_rate=0.05",
+    "optimizer.tables.learning_rate=0.05",
+    "training.global_batch_size=128",
+]
+Outcome = dict[str, Any]
+
+
+def overrides(body: str, method: str, mode: str) -> list[str]:
+    return [*ALWAYS, *BODIES[body], *METHODS[method], *MODES[mode]]
+
+
+def is_allowed(run_yaml: Path, body: str, method: str, mode: str) -> bool:
+    try:
+        load_config(run_yaml, tuple(overrides(body, method, mode)))
+    except ConfigError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def combinations(run_yaml: Path) -> dict[str, list[str]]:
+    """What may be combined, by name."""
+    return {
+        " / ".join(names): overrides(*names)
+        for names in itertools.product(BODIES, METHODS, MODES)
+        if is_allowed(run_yaml, *names)
+    } | {
+        " / ".join((body, method, mode, tasks)): [*overrides(body, method, mode), labels]
+        for tasks, labels in TASKS.items()
+        for body, method, mode in itertools.product(
+            ("bottom", "mmoe"), METHODS, ("all", "scope bottom")
+        )
+        # The plain GradNorm asks for labels of every task at every step.
+        if not (method == "gradnorm" and tasks == "a task without labels")
+    }
+
+
+@pytest.fixture(scope="module")
+def plain(run_yaml: Path, combinations: dict[str, list[str]]) -> dict[str, Outcome]:
+    return {
+        name: train_plainly(str(run_yaml), STEPS, tuple(changed))
+        for name, changed in combinations.items()
+    }
+
+
+def differences(found: Outcome, expected: Outcome) -> list[str]:
+    """What is farther off than it may be."""
+    pairs = [
+        # Before the parameters have drifted apart by float32 rounding: the same products.
+        ("first coefficients", found["coefficients"][0], expected["coefficients"][0], 1e-6),
+        ("first weights", found["weights"][0], expected["weights"][0], 1e-6),
+        ("losses", found["losses"], expected["losses"], 1e-5),
+    ]
+    for group in ("parameters", "tables"):
+        assert found[group].keys() == expected[group].keys()
+        pairs += [(name, found[group][name], expected[group][name], 1e-5) for name in found[group]]
+    return [
+        f"{name} {float((a.double() - b).abs().max()):.1e}"
+        for name, a, b, limit in pairs
+        if not (a.double() - b).abs().max() <= limit
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_combination_trains_what_plain_torch_trains(
+    run_yaml: Path,
+    combinations: dict[str, list[str]],
+    plain: dict[str, Outcome],
+    world_size: int,
+) -> None:
+    assert len(combinations) > 100
+    found = train(run_yaml, world_size, STEPS, combinations)
+    wrong = {name: differences(found[name], plain[name]) for name in combinations}
+    assert not {name: what for name, what in wrong.items() if what}
+
+
+def test_what_cannot_be_combined_is_refused(run_yaml: Path) -> None:
+    refused = {
+        names
+        for names in itertools.product(BODIES, METHODS, MODES)
+        if not is_allowed(run_yaml, *names)
+    }
+    for body, method, mode in refused:
+        above = body in ("middle layer own", "first layer own") and "representation" in mode
+        layers = method == "gradnorm" and "representation" in mode
+        nothing_shared = body == "every layer own" and ("bottom" in mode or method == "gradnorm")
+        assert above or layers or nothing_shared, (body, method, mode)
+    assert ("middle layer own", "gradops", "representation") in refused
+    assert ("bottom", "gradnorm", "representation") in refused
+
+
+def test_the_compared_tasks_conflict(plain: dict[str, Outcome]) -> None:
+    weights = plain["bottom / gradops / all"]["weights"]
+    assert ((weights - 1).abs().amax(dim=1) > 1e-3).all()
+    coefficients = torch.stack([plain[f"{b} / pcgrad / all"]["coefficients"] for b in BODIES])
+    assert (coefficients != 1).any()
