@@ -53,8 +53,14 @@ class TaskWeigher:
         clean = {name: torch.where(finite, t.double(), 0.0) for name, t in read.items()}
         evidence = Evidence(step, self._seed, labelled, **clean)
         weighting, next_state = self.method.weigh_tasks(evidence, self.state)
+        packed = torch.cat([weighting.weights, weighting.coefficients, finite.double()[None]])
         if read:  # without evidence there is nothing that workers could see differently
-            weighting, finite = _of_first_worker(weighting, finite)
+            # Methods jump where a product changes its sign, and workers on other processors round
+            # otherwise: rank 0's numbers are everyone's.
+            packed = broadcast_from_first(packed)
+        finite = packed.isfinite().all() & (packed[-1] > 0)
+        weights, coefficients = torch.where(finite, packed[:-1], 0.0).chunk(2)
+        weighting = TaskWeighting(coefficients, weights, weighting.diagnostics)
         reusable = None
         if gram is not None:
             # A task without labels, or a step without products, says nothing new.
@@ -81,15 +87,3 @@ class TaskWeigher:
         return {f"method.{name}": tensor for name, tensor in self.state.items()} | {
             "cached_weights_and_coefficients": self.cached
         }
-
-
-def _of_first_worker(weighting: TaskWeighting, finite: Tensor) -> tuple[TaskWeighting, Tensor]:
-    """Rank 0's numbers, 0 where they are not finite.
-
-    Methods jump where a product changes its sign, and workers on other processors round otherwise.
-    """
-    packed = torch.cat([weighting.weights, weighting.coefficients, finite.double()[None]])
-    packed = broadcast_from_first(packed)
-    finite = packed.isfinite().all() & (packed[-1] > 0)
-    weights, coefficients = torch.where(finite, packed[:-1], 0.0).chunk(2)
-    return TaskWeighting(coefficients, weights, weighting.diagnostics), finite
