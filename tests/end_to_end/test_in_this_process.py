@@ -218,6 +218,20 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_step(
     assert trace_of(folder, "ended").step.tolist() == list(range(1, step + 1))
 
 
+def test_ctrl_c_ends_a_run_which_leaves_its_lease_and_its_checkpoints(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    endless = ("training.max_steps=100000", "training.checkpoint_interval_steps=5")
+    process, _ = started(environment, *command(folder, "interrupted", *endless), until="progress")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    (told,) = map(json.loads, errors.splitlines())
+    assert told["event"] == "interrupted"
+    assert committed(folder, "interrupted")
+    assert not list((folder / "runs").glob(".interrupted.lease"))
+
+
 def test_the_readme_s_run_from_python_trains(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
