@@ -61,7 +61,7 @@ class Worker:
 
     @property
     def tables_in_gram(self) -> bool:
-        """Whether the tables move by the coefficients, and count in products of gradients if any."""
+        """Whether the tables move by the coefficients, and count in the products, if any."""
         compares = self.weigher.method.compares_gradients
         return not compares or self.config.gradients.scope == "all"
 

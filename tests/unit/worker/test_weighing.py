@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
+from recsys_mtl.gradients.methods.contract import (
+    Diagnostic,
+    Evidence,
+    Method,
+    MethodState,
+    TaskWeighting,
+)
 from recsys_mtl.worker import weighing
 from recsys_mtl.worker.weighing import TaskWeigher
 
@@ -41,7 +47,8 @@ class Asked:
                 "sums": torch.zeros(num_tasks, dtype=torch.float64),
             }
 
-        method = Method("asked", self.needs, self.weigh_tasks, initial_state)
+        told = (Diagnostic("asked", "How often the method was asked.", per_task=False),)
+        method = Method("asked", self.needs, self.weigh_tasks, initial_state, told)
         return TaskWeigher(method, TASKS, SEED, torch.device("cpu"))
 
 
