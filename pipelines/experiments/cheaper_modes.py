@@ -3,7 +3,7 @@
     python -m pipelines.experiments.cheaper_modes pipelines/runs/census.yaml --seeds 1 2 3
 
 Trains the run with exact GradOPS, with coefficients of every K-th step, and with those of the
-representation, once a seed each, and prints every task's AUC on data.eval (mean and standard
+representation, once per seed, and prints every task's AUC on data.eval (mean and standard
 deviation over the seeds), and in how many of the audited steps the cheaper coefficients would have
 gone against a task. Begun again, it goes on where it was: runs that are finished stay as they are.
 """
@@ -34,9 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--refresh", type=positive_int, default=8, metavar="K")
     parser.add_argument("--storage-path", default="runs/cheaper_modes", help="of all these runs")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=VALUE",
+        help="override a value of the run, such as cluster.num_workers=0 to train without Ray",
+    )
     options = parser.parse_args(arguments)
     results = {
-        mode: [train(options.run_yaml, options.storage_path, seed, sets) for seed in options.seeds]
+        mode: [
+            train(options.run_yaml, options.storage_path, seed, (*sets, *options.set))
+            for seed in options.seeds
+        ]
         for mode, sets in modes(options.refresh).items()
     }
     Console().print(table(results))
@@ -53,8 +63,12 @@ def modes(refresh: int) -> dict[str, tuple[str, ...]]:
 
 
 def train(run_yaml: str, storage_path: str, seed: int, sets: tuple[str, ...]) -> dict[str, Any]:
-    """Train one run in a folder of its own, or find it finished; its result.json."""
-    space, refresh = (setting.rpartition("=")[2] for setting in sets)
+    """Train one run in a folder of its own, or find it finished; its result.json.
+
+    Args:
+        sets: settings of the run's YAML; the first two are the mode's and name its folder.
+    """
+    space, refresh = (setting.rpartition("=")[2] for setting in sets[:2])
     name = f"{space}_refresh{refresh}_seed{seed}"
     command = [sys.executable, "-m", "recsys_mtl", "train", run_yaml]
     for setting in (
@@ -72,7 +86,7 @@ def train(run_yaml: str, storage_path: str, seed: int, sets: tuple[str, ...]) ->
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    """A line a mode, from the result.json of each of its seeds."""
+    """One line per mode, from the result.json of each of its seeds."""
     first = next(iter(results.values()))[0]
     made = Table("mode", *first["tasks"], "opposed", box=SIMPLE_HEAD)
     for mode, of_seeds in results.items():

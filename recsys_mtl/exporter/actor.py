@@ -5,10 +5,9 @@ driver's process where that trains itself. Rank 0 sends it a `Snapshot` at every
 does not wait; the driver tells it how the run ends.
 
 No counter ever goes back, whichever worker or exporter is lost. Counters are the run's totals,
-which travel with its checkpoints, and stay at their highest while workers train the same steps
-again. When this process is lost, Ray makes another, and the driver hands over the view it last
-heard of; so that no scrape has ever seen more than that, pages show a view only when the driver has
-it (`show`).
+which its checkpoints hold, and stay at their highest while workers train the same steps again. When
+this process is lost, Ray makes another, and the driver hands over the view that it last heard of.
+Pages show a view only when the driver has it (`show`), so no scrape has ever seen more than that.
 """
 
 import threading
@@ -44,10 +43,10 @@ class RunExporter:
         token: str | None,
         earlier: Status | None = None,
     ) -> int:
-        """Answer scrapes, and return the port; see `serve_page`.
+        """Answers scrapes from now on, and returns the port; see `serve_page`.
 
         Args:
-            earlier: the newest that the driver has of an exporter that was lost.
+            earlier: the newest status that the driver has of an exporter that was lost.
 
         Raises:
             OSError: no port is free.
@@ -65,12 +64,12 @@ class RunExporter:
             self._served = None
 
     def begin(self, attempt: Attempt) -> None:
-        """The workers have started."""
+        """Notes that the workers have started."""
         if attempt not in self._newest.attempts:
             self._change(attempts=(*self._newest.attempts, attempt))
 
     def update(self, attempt: Attempt, snapshot: Snapshot) -> None:
-        """Rank 0 reports; what it has no evaluation for, keeps the one before."""
+        """Takes what rank 0 reports; without an evaluation in it, the one before stays."""
         self.begin(attempt)  # in case that message was lost
         before = self._newest.snapshot
         if before is not None and not snapshot.evaluation:
@@ -79,7 +78,7 @@ class RunExporter:
         self._change(snapshot=snapshot, counts=counts, updated_at=time.time())
 
     def end(self, state: State) -> None:
-        """The run has ended so."""
+        """Notes that the run has ended in this state."""
         self._change(state=state, ended_at=time.time())
 
     def status(self) -> Status:
@@ -88,7 +87,7 @@ class RunExporter:
         return Status(port=port, view=self._newest, scrapes=self._scrapes)
 
     def show(self, view: RunView) -> None:
-        """Have pages show this view, which the driver has."""
+        """Has pages show this view, which the driver has."""
         if (view.updated_at, view.attempts, view.state) == (
             self._shown.updated_at,
             self._shown.attempts,
@@ -99,15 +98,15 @@ class RunExporter:
             self._shown, self._page = view, None
 
     def ask_to_stop(self) -> None:
-        """Have the workers take a checkpoint and leave."""
+        """Has the workers take a checkpoint and leave."""
         self._stop_asked = True
 
     def stop_asked(self) -> bool:
-        """Whether somebody did."""
+        """Returns whether `ask_to_stop` was called."""
         return self._stop_asked
 
     def page(self) -> bytes:
-        """What a scrape gets, made anew only after something has changed."""
+        """Returns what a scrape gets; it is made anew only after something has changed."""
         with self._lock:
             self._scrapes += 1
             if self._page is None:
@@ -115,11 +114,11 @@ class RunExporter:
             return self._page
 
     def collect(self) -> Iterator[Metric]:
-        """The families of a page, for prometheus_client."""
+        """Returns the families of a page, for prometheus_client."""
         return families(self._shown)
 
     def describe(self) -> list[Metric]:
-        """Nothing: else prometheus_client would collect once to learn the names."""
+        """Returns nothing, or prometheus_client would collect once more to learn the names."""
         return []
 
     def _take_over(self, earlier: Status) -> None:

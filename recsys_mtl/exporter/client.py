@@ -1,4 +1,4 @@
-"""Rank 0's side of the run's exporter: what goes out, and what is asked for."""
+"""Rank 0's side of the run's exporter: it sends snapshots and asks whether to stop."""
 
 import secrets
 import time
@@ -19,12 +19,12 @@ _LAST_SECONDS = 5.0
 class ExporterFeed:
     """Sends snapshots and never waits for them: a slow or dead exporter must not hold up training.
 
-    A snapshot is the whole truth, so one that the exporter has not taken yet is as good as the
-    next: only one is under way at a time, and whatever comes meanwhile waits to be replaced.
+    See `SnapshotFeed`. A snapshot says everything that the one before it said, so only one is under
+    way at a time, and of those that come meanwhile only the newest is kept.
     """
 
     def __init__(self, exporter: Any) -> None:
-        """Feed this actor.
+        """Feeds this actor.
 
         Args:
             exporter: its handle; None feeds nobody, as on ranks other than 0.
@@ -38,13 +38,13 @@ class ExporterFeed:
         self._stop_asked = False
 
     def begin(self, sharding: Sequence[str]) -> None:
-        """The workers have started, with their tables lying as these lines say."""
+        """Tells that the workers have started, and in these lines where their tables lie."""
         self._attempt = replace(self._attempt, sharding=tuple(sharding))
         if self._exporter is not None:
             self._exporter.begin.remote(self._attempt)
 
     def send(self, snapshot: Snapshot) -> None:
-        """Have this snapshot shown, or a later one."""
+        """Has this snapshot shown, or a later one."""
         if self._exporter is None:
             return
         self._waiting = snapshot
@@ -52,7 +52,7 @@ class ExporterFeed:
             self._send_waiting()
 
     def close(self) -> None:
-        """Have the last snapshot arrive, if that takes no more than 5 s."""
+        """Waits until the last snapshot has arrived, at most 5 s."""
         until = time.monotonic() + _LAST_SECONDS
         while self._sent is not None:
             ray.wait([self._sent], timeout=max(0.0, until - time.monotonic()))
@@ -61,7 +61,7 @@ class ExporterFeed:
                 self._send_waiting()
 
     def stop_asked(self) -> bool:
-        """Whether the driver wants a checkpoint and the end; asks twice a second."""
+        """Returns whether the driver wants a checkpoint and the end; asks twice per second."""
         if self._stop_asked or self._exporter is None:
             return self._stop_asked
         if self._question is None:

@@ -1,4 +1,4 @@
-"""Metric families of a run, as Prometheus is to see them.
+"""Makes the metric families of a run's page.
 
 Names start with `recsys_mtl_`, carry base units, and end in `_total` on counters alone. Labels come
 from closed sets: the run, its tasks, splits, phases, reasons and states. What the method reports
@@ -111,7 +111,7 @@ def _run_families(view: RunView) -> Iterator[Metric]:
         "run_start_timestamp_seconds", "When the command was started.", run, {(): info.started_at}
     )
     if view.ended_at is not None:
-        yield _gauge("run_end_timestamp_seconds", "When it ended.", run, {(): view.ended_at})
+        yield _gauge("run_end_timestamp_seconds", "When the run ended.", run, {(): view.ended_at})
     yield _gauge(
         "updated_timestamp_seconds", "When rank 0 last reported.", run, {(): view.updated_at}
     )
@@ -155,7 +155,10 @@ def _column_families(info: RunInfo, row: Mapping[str, Any]) -> Iterator[Metric]:
 def _progress_families(run: str, snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("last_step", "Steps at the end of the run.", run, {(): snapshot.last_step})
     yield _gauge(
-        "rows_per_second", "Over the last log interval.", run, {(): snapshot.rows_per_second}
+        "rows_per_second",
+        "Rows trained per second over the last log interval.",
+        run,
+        {(): snapshot.rows_per_second},
     )
 
 
@@ -182,8 +185,8 @@ def _phase_family(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:
 
 def _checkpoint_families(run: str, checkpoint: CheckpointInfo) -> Iterator[Metric]:
     for name, text, value in (
-        ("timestamp_seconds", "When the newest was committed.", checkpoint.committed_at),
-        ("duration_seconds", "What the newest took.", checkpoint.seconds),
-        ("size_bytes", "Of the newest, over all workers.", checkpoint.size_bytes),
+        ("timestamp_seconds", "When the newest checkpoint was committed.", checkpoint.committed_at),
+        ("duration_seconds", "How long the newest checkpoint took.", checkpoint.seconds),
+        ("size_bytes", "Bytes of the newest checkpoint over all workers.", checkpoint.size_bytes),
     ):
         yield _gauge(f"checkpoint_{name}", text, run, {(): value})

@@ -1,7 +1,7 @@
-"""A page of text over HTTP, with a token if asked for.
+"""Serves a page of text over HTTP, behind a token if asked for.
 
-prometheus_client's own server knows no tokens, makes the page anew for every scrape and waits for
-a slow client as long as that likes.
+prometheus_client's own server knows no tokens, makes the page anew for every scrape, and waits for
+a slow client without end.
 """
 
 import hmac
@@ -45,8 +45,8 @@ def serve_page(
     """Answer GET /metrics with what `page` returns.
 
     Args:
-        page: called once a request, by any thread.
-        ports: the first that is free is taken; 0 is any free one.
+        page: called once per request, by any thread.
+        ports: the first free one is taken; 0 stands for any free one.
         token: what a client must send as `Authorization: Bearer <token>`; None asks for none.
 
     Raises:
@@ -109,7 +109,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _hang_up(connection: socket.socket) -> None:
-    """Have whoever reads from it or writes to it see its end."""
+    """Ends a connection for whoever reads from it or writes to it."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -137,4 +137,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        pass  # a line a scrape
+        pass  # one line per scrape would fill the log

@@ -1,4 +1,4 @@
-"""What rank 0 and the driver tell the exporter: plain numbers, the same whoever looks."""
+"""What rank 0 and the driver tell the exporter, in plain numbers."""
 
 import time
 from collections.abc import Mapping
@@ -16,24 +16,25 @@ class RunInfo:
     """What does not change while a run goes on."""
 
     run: str
-    """Its name, a label of every series."""
+    """The run's name, a label of every series."""
     task_names: tuple[str, ...]
     """T tasks, in the order of every [T] tensor."""
     method: str
-    """Its name."""
+    """The method's name."""
     scope: str
     """`gradients.scope`; empty for a method that compares no gradients."""
     alpha: float
     """`method.alpha`; NaN for a method that has none."""
     columns: tuple[Column, ...]
-    """Of a step, as `trace_columns` lists them."""
+    """The trace's columns, as `trace_columns` lists them, with what the method reports."""
     device: str
     """`cpu` or `cuda`."""
     workers: int
+    """Ray Train workers."""
     version: str
-    """Of this package."""
+    """This package's version."""
     started_at: float
-    """Unix seconds: of this start of the command, not of an earlier one that it goes on from."""
+    """When this command was started, in Unix seconds; not an earlier one that it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Attempt:
     """One start of all workers."""
 
     key: str
-    """No other attempt of the run has it."""
+    """Tells the attempts of a run apart."""
     sharding: tuple[str, ...]
-    """Lines that say where its tables lie."""
+    """Lines that say where the tables lie."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class CheckpointInfo:
     """The newest committed checkpoint."""
 
     committed_at: float
-    """Unix seconds."""
+    """When it was committed, in Unix seconds."""
     seconds: float
-    """From the first tensor written to the commit; NaN where an earlier attempt made it."""
+    """How long it took from the first tensor written; NaN where an earlier attempt made it."""
     size_bytes: float
-    """Over all workers; NaN where an earlier attempt made it."""
+    """Its size over all workers; NaN where an earlier attempt made it."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Snapshot:
     epochs: float
     """Epochs at the end of the run."""
     rows_per_second: float
-    """Over the last log interval."""
+    """Rows that all workers trained per second of the last log interval."""
     row: Mapping[str, Any]
-    """The trace's row of that step."""
+    """The trace's row of that step, with the newest measured value of columns that are seldom
+    measured: NaN where there is none."""
     totals: Mapping[str, Any]
     """`Totals.to_json()`."""
     window: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Snapshot:
     evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Task to the numbers of the newest evaluation."""
     checkpoint: CheckpointInfo | None = None
+    """The newest; None before the first."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,19 @@ class RunView:
     info: RunInfo
     state: State = "running"
     ended_at: float | None = None
-    """Unix seconds."""
+    """When the run ended, in Unix seconds; None while it goes on."""
     attempts: tuple[Attempt, ...] = ()
-    """That the workers have begun since the command was started."""
+    """The starts of all workers since the command was started."""
     snapshot: Snapshot | None = None
     """The newest; None before the first."""
     counts: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     """What counters show, by name and labels: the highest so far."""
     updated_at: float = field(default_factory=time.time)
-    """Unix seconds: when rank 0 last reported."""
+    """When rank 0 last reported, in Unix seconds."""
 
     @property
     def restarts(self) -> int:
-        """Of the workers, since the command was started."""
+        """How often all workers were started again since the command was started."""
         return max(0, len(self.attempts) - 1)
 
 
@@ -109,8 +112,8 @@ class Status:
     """What the driver asks the exporter for."""
 
     port: int | None
-    """None while it serves no page."""
+    """The port of the page; None while none is served."""
     view: RunView
-    """The newest; not yet what pages show."""
+    """The newest view, which pages do not show before the driver has it."""
     scrapes: int
-    """Pages given out."""
+    """How many pages were given out."""

@@ -1,4 +1,4 @@
-"""AUC, log-loss and calibration of every task, as sums that merge over steps and workers.
+"""AUC, log-loss and calibration per task, as sums that merge over steps and workers.
 
 A state is a tensor of sums: adding two states gives the state of the rows of both, so workers
 merge theirs with one all-reduce, and a checkpoint stores them as they are. Nothing here waits for
@@ -28,11 +28,11 @@ PLACES_PER_CELL = PLACES_PER_BIN // CELLS_PER_BIN
 
 
 class AucHistogram:
-    """Negatives and positives counted by logit: `auc_from_histogram` turns them into AUC.
+    """Counts negatives and positives by logit: `auc_from_histogram` turns the counts into AUC.
 
-    Two tables, 2 MiB each per task: 65,536 bins over logits -16..16 (what lies outside is put at
-    the limit), and the cells the bins are cut into. Every bin and cell holds, for each class, its
-    rows and the sum of their places inside it.
+    It holds two tables, 2 MiB each per task: 65,536 bins over logits -16..16 (what lies outside is
+    put at the limit), and the cells that the bins are cut into. Every bin and cell holds, for each
+    class, its rows and the sum of their places inside it.
 
     Args:
         num_tasks: T.
@@ -45,7 +45,7 @@ class AucHistogram:
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
-        """Add one batch.
+        """Adds one batch.
 
         Args:
             logits: [B, T] floating point. NaN and infinite ones are left out here and counted by
@@ -69,15 +69,15 @@ class AucHistogram:
         self._counts.view(-1).scatter_add_(0, slots.view(-1), values.view(-1))
 
     def state(self) -> Tensor:
-        """A copy of the sums: [T, 2, 2, 65536, 2] int64.
+        """Returns a copy of the sums, [T, 2, 2, 65536, 2] int64.
 
-        The dimensions: task; negative or positive; bins or cells; which one; rows or sum of
+        The dimensions are: task; negative or positive; bins or cells; which one; rows or sum of
         places.
         """
         return self._counts.clone()
 
-    def load(self, state: Tensor) -> None:
-        """Take `state` in place of the present sums.
+    def load_state(self, state: Tensor) -> None:
+        """Takes `state` in place of the present sums.
 
         Raises:
             ValueError: it has another shape, as when it was made for other tasks.
@@ -85,12 +85,12 @@ class AucHistogram:
         _copy_state(self._counts, state)
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Forgets every row."""
         self._counts.zero_()
 
 
 def auc_from_histogram(state: Tensor) -> Tensor:
-    """The area under each task's ROC curve: P(positive above negative) + P(equal) / 2.
+    """Returns the area under each task's ROC curve: P(positive above negative) + P(equal) / 2.
 
     Pairs in different bins are compared exactly. Inside a bin the cells tell more, wherever no
     other bin that shares them is occupied: everywhere, when all logits lie within 0.49. Inside
@@ -127,7 +127,7 @@ def auc_from_histogram(state: Tensor) -> Tensor:
 
 
 class BinarySums:
-    """Sums over rows from which log-loss and calibration of each task follow.
+    """Holds sums over rows, from which log-loss and calibration of each task follow.
 
     Args:
         num_tasks: T.
@@ -139,7 +139,7 @@ class BinarySums:
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
-        """Add one batch; the arguments are those of `AucHistogram.update`."""
+        """Adds one batch; the arguments are those of `AucHistogram.update`."""
         kept = mask & torch.isfinite(logits)
         score = torch.where(kept, logits, 0.0).double()
         positive = (kept & (labels > 0.5)).double()
@@ -150,15 +150,15 @@ class BinarySums:
         self._sums += torch.stack([column.sum(0) for column in sums], dim=1)
 
     def state(self) -> Tensor:
-        """A copy of the sums, [T, 5] float64.
+        """Returns a copy of the sums, [T, 5] float64.
 
-        The five: binary cross-entropy (nats), positives, labelled rows, predicted probability,
+        The five are: binary cross-entropy (nats), positives, labelled rows, predicted probability,
         and labelled rows left out of the first four since their logit is not finite.
         """
         return self._sums.clone()
 
-    def load(self, state: Tensor) -> None:
-        """Take `state` in place of the present sums.
+    def load_state(self, state: Tensor) -> None:
+        """Takes `state` in place of the present sums.
 
         Raises:
             ValueError: it has another shape, as when it was made for other tasks.
@@ -166,7 +166,7 @@ class BinarySums:
         _copy_state(self._sums, state)
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Forgets every row."""
         self._sums.zero_()
 
 
@@ -187,7 +187,7 @@ class BinarySummary(NamedTuple):
 
 
 def summarise_binary(state: Tensor) -> BinarySummary:
-    """Turn a state of `BinarySums`, or a sum of such states, into means: [T, 5] to [T] each."""
+    """Turns a state of `BinarySums`, or a sum of such states, into means: [T, 5] to [T] each."""
     loss, positives, rows, predicted, not_finite = state.unbind(1)
     return BinarySummary(
         log_loss=loss / rows,
@@ -201,14 +201,14 @@ def summarise_binary(state: Tensor) -> BinarySummary:
 
 
 def _wins_if_linear(table: Tensor, places: int) -> Tensor:
-    """P(positive above negative) inside each bin of [..., 2, K, 2], by the means: [..., K]."""
+    """Returns P(positive above negative) in each bin of [..., 2, K, 2], by its means: [..., K]."""
     rows, place_sums = table.unbind(-1)
     mean_negative, mean_positive = (place_sums / rows.clamp(min=1.0)).unbind(-2)
     return (0.5 + (mean_positive - mean_negative) / places).clamp(0.0, 1.0)
 
 
 def _auc(table: Tensor, wins_in_bin: Tensor) -> Tensor:
-    """AUC [...] of the bins [..., 2, K, 2], given that of each bin by itself, [..., K]."""
+    """Returns AUC [...] of the bins [..., 2, K, 2], given that of each bin by itself, [..., K]."""
     negatives, positives = table.select(-1, 0).unbind(-2)
     below = negatives.cumsum(-1) - negatives
     wins = (positives * (below + negatives * wins_in_bin)).sum(-1)

@@ -212,7 +212,7 @@ def running_mean(values: FloatArray, width: int) -> FloatArray:
 
 
 def _values(trace: pa.Table, column: str) -> FloatArray:
-    """A column as [N] float64, with NaN for what is null or infinite."""
+    """Returns a column as [N] float64, with NaN for what is null or infinite."""
     if column not in trace.column_names:
         raise ValueError(
             f"the trace has no column '{column}', which the picture needs; it has: "
@@ -232,7 +232,7 @@ def _colours(columns: Sequence[Column]) -> list[Any]:
 
 
 def _use_log_scale(axes: Any) -> None:
-    """Losses of rare events lie decades below those of common ones."""
+    """Makes room for losses of rare events, which lie decades below those of common ones."""
     axes.set_yscale("log")
     axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -240,7 +240,7 @@ def _use_log_scale(axes: Any) -> None:
 
 
 def _finish(axes: Any, trace: pa.Table) -> None:
-    """Grid, restarts and legend, or the words "not measured" where nothing was drawn."""
+    """Adds grid, restarts and legend, or the words "not measured" where nothing was drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.tick_params(labelbottom=True)

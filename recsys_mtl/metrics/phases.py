@@ -1,4 +1,4 @@
-"""What a step spends its time on."""
+"""The phases that a step spends its time in."""
 
 import time
 
@@ -30,7 +30,7 @@ PHASE_BUCKETS_SECONDS = (
 
 
 class PhaseClock:
-    """Seconds of one step by phase. Host time: on CUDA, where the host waited."""
+    """Counts one step's seconds by phase, in host time: on CUDA, where the host waited."""
 
     def __init__(self, data_wait_seconds: float = 0.0) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
@@ -38,7 +38,7 @@ class PhaseClock:
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """Count the time since the last lap (or the start) to `phase`."""
+        """Counts the time since the last lap, or since the start, to `phase`."""
         now = time.perf_counter()
         self.seconds[phase] += now - self._last
         self._last = now

@@ -23,12 +23,12 @@ BYTE_KINDS = ("dense_gradients", "table_inputs", "table_outputs", "table_gradien
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step, the same on every worker."""
+    """What one step leaves behind. Seconds and bytes are a worker's own, the rest is shared."""
 
     losses: Tensor
-    """[T] mean loss over the global batch."""
+    """[T] The mean loss over the global batch."""
     weighting: TaskWeighting
-    """What the method made of the tasks' gradients."""
+    """What the tasks' gradients were multiplied by, and what the method reported, if asked."""
     gram: Tensor | None
     """[T, T] float64: products of the tasks' gradients; None where none were taken."""
     skipped: Tensor
@@ -37,16 +37,17 @@ class StepRecord:
     """[] bool: coefficients that were not computed from this step's parameter gradients would
     have gone against a task here; None where that was not measured."""
     update_norm: Tensor
-    """[] of the update of all parameters in the Gram, after clipping; NaN where not measured."""
+    """[] The norm of the update of all parameters in the Gram, after clipping; NaN where it was not
+    measured."""
     applied: Tensor
-    """[T] `descent_cosines` of what the body really moved by; NaN where not measured."""
+    """[T] `descent_cosines` of what the body really moved by; NaN where it was not measured."""
     rows: Tensor
-    """[1 + R] rows of the global batch, and the rows rejected among them by reason, in the order of
-    `REJECT_REASONS`."""
+    """[1 + R] The rows of the global batch, and the rows rejected among them by reason, in the
+    order of `REJECT_REASONS`."""
     seconds: Mapping[str, float]
-    """By phase, on this worker."""
+    """This worker's seconds by phase."""
     bytes_sent: Mapping[str, int]
-    """Handed by this worker to collective operations, one number per kind of `BYTE_KINDS`: of dense
+    """What this worker handed to collective operations, by kind, as in `BYTE_KINDS`: of dense
     gradients the buffers that are summed (a ring sends 2 (W - 1) / W of them), of tables what goes
     to other workers."""
 
@@ -147,28 +148,31 @@ def _no_phase_counts() -> dict[str, list[int]]:
 
 @dataclass
 class Totals:
-    """Counts over the whole run, every step once: they travel with the checkpoint."""
+    """Counts over the whole run, with every step counted once. A checkpoint holds them."""
 
     rows: int = 0
     rejected_rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECT_REASONS, 0))
-    """By reason, each of `REJECT_REASONS`."""
+    """Rows left out, by reason: each of `REJECT_REASONS`."""
     conflicting_steps: int = 0
     skipped_steps: int = 0
     compared_steps: int = 0
     audited_steps: int = 0
     opposing_steps: int = 0
     method_flag_steps: dict[str, int] = field(default_factory=dict)
-    """By the name of a flag among the method's diagnostics, the steps in which it was true."""
+    """The steps in which a flag of the method was true, by its name."""
     checkpoints: int = 0
     seconds: float = 0.0
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-    """By phase, on this worker."""
+    """This worker's seconds, by phase."""
     phase_counts: dict[str, list[int]] = field(default_factory=_no_phase_counts)
-    """By phase, the steps of each of `PHASE_BUCKETS_SECONDS` and of what lies above the last. Each
-    step is counted in one bucket alone, not in the wider ones too."""
+    """The steps per bucket, by phase: one bucket for each of `PHASE_BUCKETS_SECONDS` and one for
+    what lies above the last. A step is counted in one bucket alone, not in the wider ones too."""
     bytes_sent: dict[str, int] = field(default_factory=dict)
+    """What all workers handed to collective operations, by kind."""
     weight_sums: dict[str, float] = field(default_factory=dict)
+    """The sum of a task's weights over the steps, by task."""
     nulls: dict[str, int] = field(default_factory=dict)
+    """Nulls met over all workers, by column of the log."""
 
     def add(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], seconds: float
@@ -204,10 +208,10 @@ class Totals:
                 self.phase_counts[phase][bucket] += 1
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, for `from_json`."""
+        """Returns plain numbers, for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, numbers: Mapping[str, Any]) -> Self:
-        """The totals `to_json` gave."""
+        """Makes the totals of what `to_json` returned."""
         return cls(**numbers)

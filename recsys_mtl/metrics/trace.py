@@ -42,7 +42,7 @@ class TraceWriter:
         url: the trace's folder: a local path or whatever fsspec opens (`s3://bucket/run/trace`).
             It is made when missing.
         attempt: from `next_attempt`.
-        columns: of every record; the first two are `step` and `attempt`.
+        columns: of every row, among them `step` and `attempt`.
     """
 
     def __init__(self, url: str, attempt: int, columns: Sequence[Column]) -> None:
@@ -53,23 +53,23 @@ class TraceWriter:
         self._last_step = -1
         self._rows: list[Mapping[str, Any]] = []
 
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Keep rows until the next `flush`.
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keeps rows until the next `flush`.
 
         Args:
-            records: flat, one per step in ascending order, of Python numbers.
+            rows: one per step in ascending order, of Python numbers.
 
         Raises:
-            ValueError: a record has other columns, or a step does not follow the one before. The
-                rows before it are kept.
+            ValueError: a row has other columns, or a step does not follow the one before. The rows
+                before it are kept.
         """
-        for record in records:
-            self._check(record)
-            self._last_step = record["step"]
-            self._rows.append(dict(record))
+        for row in rows:
+            self._check(row)
+            self._last_step = row["step"]
+            self._rows.append(dict(row))
 
     def flush(self) -> None:
-        """Write the rows kept since the last flush as one part; without rows, do nothing.
+        """Writes the rows kept since the last flush as one part; without rows, it does nothing.
 
         The part is written under a name that readers skip and then moved, so that a kill leaves
         no half a part. When writing fails, the rows are kept for the next flush.
@@ -83,27 +83,27 @@ class TraceWriter:
         self._filesystem.mv(f"{path}.tmp", path)
         self._rows = []
 
-    def _check(self, record: Mapping[str, Any]) -> None:
-        if record.keys() != set(self._schema.names):
+    def _check(self, row: Mapping[str, Any]) -> None:
+        if row.keys() != set(self._schema.names):
             raise ValueError(
-                f"a record does not have the trace's columns: "
-                f"{sorted(record.keys() ^ set(self._schema.names))} are not in both; give every "
-                "record the same keys, with NaN for what was not measured"
+                f"a row does not have the trace's columns: "
+                f"{sorted(row.keys() ^ set(self._schema.names))} are not in both; give every row "
+                "the same keys, with NaN for what was not measured"
             )
-        if record["attempt"] != self._attempt:
+        if row["attempt"] != self._attempt:
             raise ValueError(
-                f"a record of attempt {record['attempt']} was given to the trace of attempt "
+                f"a row of attempt {row['attempt']} was given to the trace of attempt "
                 f"{self._attempt}; give each attempt its own TraceWriter"
             )
-        if record["step"] <= self._last_step:
+        if row["step"] <= self._last_step:
             raise ValueError(
-                f"step {record['step']} was given to the trace after step {self._last_step}; "
+                f"step {row['step']} was given to the trace after step {self._last_step}; "
                 "append steps in ascending order, and start a new attempt to go back"
             )
 
 
 def next_attempt(url: str) -> int:
-    """The number of the attempt that is about to start: 1, or one more than the trace's highest.
+    """Returns the number of the attempt that is about to start: one more than the trace's highest.
 
     Args:
         url: the trace's folder, as for `TraceWriter`; it may be missing.
@@ -164,7 +164,7 @@ def _parts(url: str) -> list[_Part]:
 
 
 def _replaced_from(attempt: int, parts: list[_Part]) -> float:
-    """The first step that a later attempt than this one wrote; infinite when there is none."""
+    """Returns the first step that a later attempt wrote; infinite when there is none."""
     later = (part.first_step for part in parts if part.attempt > attempt)
     return min(later, default=float("inf"))
 

@@ -1,4 +1,4 @@
-"""AUC, log-loss and calibration of every task over the recent training steps."""
+"""AUC, log-loss and calibration per task over the recent training steps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from recsys_mtl.metrics.auc import AucHistogram, BinarySums
 
 
 class WindowState(TypedDict):
-    """What `WindowMetrics.save` returns and `WindowMetrics.load` takes."""
+    """What `WindowMetrics.state_dict` returns and `WindowMetrics.load_state_dict` takes."""
 
     auc: Tensor
-    """[2, ...] states of `AucHistogram`, that of the current window first."""
+    """[2, ...] The two windows' states of `AucHistogram`, that of the current one first."""
     binary: Tensor
-    """[2, T, 5] states of `BinarySums`, in the same order."""
+    """[2, T, 5] The states of `BinarySums`, in the same order."""
     steps: int
-    """Calls of `update` in the current window."""
+    """How often `update` was called in the current window."""
 
 
 class WindowMetrics:
-    """Sums over between one and two windows of training steps, the latest ones.
+    """Holds sums over the latest training steps: between one and two windows of them.
 
     Two windows rotate: steps are added to the current one, and when it is full it becomes the
     previous one, whose sums are forgotten.
@@ -45,7 +45,7 @@ class WindowMetrics:
         )
 
     def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
-        """Add the batch of one step; the arguments are those of `AucHistogram.update`."""
+        """Adds the batch of one step; the arguments are those of `AucHistogram.update`."""
         self._current.auc.update(logits, labels, mask)
         self._current.binary.update(logits, labels, mask)
         self._steps += 1
@@ -57,7 +57,7 @@ class WindowMetrics:
             self._steps = 0
 
     def state(self) -> dict[str, Tensor]:
-        """The sums over both windows, for reduction over workers.
+        """Returns the sums over both windows, for reduction over workers.
 
         Returns:
             `auc` for `auc_from_histogram`, and `binary`, [T, 5], for `summarise_binary`.
@@ -67,8 +67,8 @@ class WindowMetrics:
             "binary": self._current.binary.state() + self._previous.binary.state(),
         }
 
-    def save(self) -> WindowState:
-        """The state to resume from.
+    def state_dict(self) -> WindowState:
+        """Returns the state to resume from.
 
         The tensors of several workers may be summed: loaded by one worker, with zeros loaded by
         the others, they give the same metrics after a reduction.
@@ -80,16 +80,16 @@ class WindowMetrics:
             "steps": self._steps,
         }
 
-    def load(self, state: WindowState) -> None:
-        """Go on from a state made by `save`.
+    def load_state_dict(self, state: WindowState) -> None:
+        """Goes on from a state that `state_dict` returned.
 
         Raises:
             ValueError: it has another shape, as when it was made for other tasks.
         """
         windows = (self._current, self._previous)
         for window, auc, binary in zip(windows, state["auc"], state["binary"], strict=True):
-            window.auc.load(auc)
-            window.binary.load(binary)
+            window.auc.load_state(auc)
+            window.binary.load_state(binary)
         self._steps = state["steps"]
 
 

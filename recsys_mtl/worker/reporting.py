@@ -162,12 +162,12 @@ class Reporter:
         return ReporterSummary(
             totals=self._totals.to_json(),
             evaluation=self._evaluation,
-            window_steps=self._window.save()["steps"],
+            window_steps=self._window.state_dict()["steps"],
         )
 
     def state_dict(self) -> dict[str, Tensor]:
         """The training window's sums over all workers, by name, for the checkpoint."""
-        saved = self._window.save()
+        saved = self._window.state_dict()
         return {
             "window.auc": all_reduce_sum(saved["auc"]),
             "window.binary": all_reduce_sum(saved["binary"]),
@@ -188,7 +188,7 @@ class Reporter:
             tensors[name] if self._context.rank == 0 else torch.zeros_like(tensors[name])
             for name in ("window.auc", "window.binary")
         )
-        self._window.load({"auc": auc, "binary": binary, "steps": summary.window_steps})
+        self._window.load_state_dict({"auc": auc, "binary": binary, "steps": summary.window_steps})
         self._checkpoint = CheckpointInfo(saved_at, seconds=math.nan, size_bytes=math.nan)
 
     def _window_numbers(self) -> dict[str, dict[str, float]]:

@@ -61,8 +61,9 @@ class Worker:
 
     @property
     def tables_in_gram(self) -> bool:
-        """Whether the tables move by the coefficients, and count in the products of gradients."""
-        return self.config.gradients.scope == "all"
+        """Whether the tables move by the coefficients, and count in the products, if any."""
+        compares = self.weigher.method.compares_gradients
+        return not compares or self.config.gradients.scope == "all"
 
     def mode(self, step: int) -> StepMode:
         """What `step` computes."""

@@ -59,8 +59,14 @@ class TaskWeigher:
         evidence = Evidence(step, self._seed, labelled, **clean)
         weighting, next_state = self.method.weigh_tasks(evidence, self.state)
         _refuse_other_shapes(self.method, self.state, weighting, next_state, len(labelled))
+        packed = torch.cat([weighting.weights, weighting.coefficients, finite.double()[None]])
         if read:  # without evidence there is nothing that workers could see differently
-            weighting, finite = _of_first_worker(weighting, finite)
+            # Methods jump where a product changes its sign, and workers on other processors round
+            # otherwise: rank 0's numbers are everyone's.
+            packed = broadcast_from_first(packed)
+        finite = packed.isfinite().all() & (packed[-1] > 0)
+        weights, coefficients = torch.where(finite, packed[:-1], 0.0).chunk(2)
+        weighting = TaskWeighting(coefficients, weights, weighting.diagnostics)
         reusable = None
         if gram is not None:
             # A task without labels, or a step without products, says nothing new.
@@ -120,15 +126,3 @@ def _refuse_other_shapes(
 
 def _spelled(shape: tuple[int, ...] | None) -> str:
     return "nothing" if shape is None else f"a tensor of shape {list(shape)}"
-
-
-def _of_first_worker(weighting: TaskWeighting, finite: Tensor) -> tuple[TaskWeighting, Tensor]:
-    """Rank 0's numbers, 0 where they are not finite.
-
-    Methods jump where a product changes its sign, and workers on other processors round otherwise.
-    """
-    packed = torch.cat([weighting.weights, weighting.coefficients, finite.double()[None]])
-    packed = broadcast_from_first(packed)
-    finite = packed.isfinite().all() & (packed[-1] > 0)
-    weights, coefficients = torch.where(finite, packed[:-1], 0.0).chunk(2)
-    return TaskWeighting(coefficients, weights, weighting.diagnostics), finite

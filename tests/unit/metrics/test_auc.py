@@ -149,7 +149,7 @@ def test_a_loaded_histogram_goes_on_where_the_saved_one_stopped() -> None:
     saved = AucHistogram(1, CPU)
     saved.update(logits[:600], labels[:600], everything(labels[:600]))
     resumed = AucHistogram(1, CPU)
-    resumed.load(saved.state())
+    resumed.load_state(saved.state())
     resumed.update(logits[600:], labels[600:], everything(labels[600:]))
     assert torch.equal(auc_from_histogram(resumed.state()), our_auc(logits, labels))
     resumed.reset()
@@ -166,7 +166,7 @@ def test_reducing_a_state_in_place_leaves_the_histogram_as_it_was() -> None:
 @pytest.mark.parametrize("sums", [AucHistogram, BinarySums])
 def test_a_state_made_for_other_tasks_is_refused(sums: type[AucHistogram | BinarySums]) -> None:
     with pytest.raises(ValueError, match=r"shape \[1, .*where \[3, .*same tasks"):
-        sums(3, CPU).load(sums(1, CPU).state())
+        sums(3, CPU).load_state(sums(1, CPU).state())
 
 
 def test_log_loss_and_calibration_agree_with_scikit_learn_over_merged_halves() -> None:

@@ -75,7 +75,7 @@ def test_a_resumed_window_repeats_an_undisturbed_one() -> None:
     batches = random_batches(9)
     undisturbed = window_after(batches[:5], window_steps=3)
     resumed = WindowMetrics(2, 3, CPU)
-    resumed.load(undisturbed.save())
+    resumed.load_state_dict(undisturbed.state_dict())
     for batch in batches[5:]:
         undisturbed.update(*batch)
         resumed.update(*batch)
@@ -86,7 +86,7 @@ def test_a_resumed_window_repeats_an_undisturbed_one() -> None:
 def test_a_window_resumed_with_fewer_steps_still_rotates() -> None:
     batches = random_batches(54)
     short = WindowMetrics(2, 2, CPU)
-    short.load(window_after(batches[:50], window_steps=100).save())
+    short.load_state_dict(window_after(batches[:50], window_steps=100).state_dict())
     for batch in batches[50:]:
         short.update(*batch)
     # The first of the four fills the window that was loaded; the others are what is left.
@@ -96,15 +96,15 @@ def test_a_window_resumed_with_fewer_steps_still_rotates() -> None:
 def test_windows_of_two_workers_are_resumed_by_one() -> None:
     batches = random_batches(18)
     workers = [window_after(batches[rank:14:2], window_steps=4) for rank in range(2)]
-    saved = [worker.save() for worker in workers]
+    saved = [worker.state_dict() for worker in workers]
     summed: WindowState = {
         "auc": saved[0]["auc"] + saved[1]["auc"],
         "binary": saved[0]["binary"] + saved[1]["binary"],
         "steps": saved[0]["steps"],
     }
     resumed = WindowMetrics(2, 4, CPU), WindowMetrics(2, 4, CPU)
-    resumed[0].load(summed)
-    resumed[1].load(
+    resumed[0].load_state_dict(summed)
+    resumed[1].load_state_dict(
         {
             "auc": torch.zeros_like(summed["auc"]),
             "binary": torch.zeros_like(summed["binary"]),
@@ -127,7 +127,7 @@ def test_windows_of_two_workers_are_resumed_by_one() -> None:
 def test_a_saved_window_does_not_change_with_later_steps() -> None:
     batches = random_batches(4)
     window = window_after(batches[:1], window_steps=3)
-    saved = window.save()
+    saved = window.state_dict()
     before = {"auc": saved["auc"].clone(), "binary": saved["binary"].clone()}
     for batch in batches:
         window.update(*batch)
@@ -138,13 +138,13 @@ def test_a_saved_window_does_not_change_with_later_steps() -> None:
 @pytest.mark.parametrize("part", ["auc", "binary"])
 def test_a_window_made_for_other_tasks_is_refused(part: str) -> None:
     window, other = WindowMetrics(3, 2, CPU), WindowMetrics(1, 2, CPU)
-    state = window.save()
+    state = window.state_dict()
     if part == "auc":
-        state["auc"] = other.save()["auc"]
+        state["auc"] = other.state_dict()["auc"]
     else:
-        state["binary"] = other.save()["binary"]
+        state["binary"] = other.state_dict()["binary"]
     with pytest.raises(ValueError, match=r"shape \[1, .*where \[3, .*same tasks"):
-        window.load(state)
+        window.load_state_dict(state)
 
 
 def test_updates_on_a_gpu_never_wait_for_it() -> None:
@@ -156,7 +156,7 @@ def test_updates_on_a_gpu_never_wait_for_it() -> None:
         window = WindowMetrics(3, 2, device)
         for _ in range(5):
             window.update(logits, labels, mask)
-        assert window.save()["steps"] == 1
+        assert window.state_dict()["steps"] == 1
         state = window.state()
         assert auc_from_histogram(state["auc"]).shape == (3,)
         assert summarise_binary(state["binary"]).log_loss.device.type == "cuda"

@@ -61,7 +61,7 @@ def weigh(weighting: TaskWeighting, state: MethodState | None = None) -> TaskWei
 
 def test_an_answer_as_declared_is_taken() -> None:
     given = answer()
-    assert weigh(given) is given
+    assert weigh(given).diagnostics is given.diagnostics
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_looking_at_an_answer_reads_no_value() -> None:
     # Under FakeTensorMode a value that the host would have to read does not exist.
     with FakeTensorMode():
         given = answer()
-        assert weigh(given) is given
+        assert weigh(given).diagnostics.keys() == given.diagnostics.keys()

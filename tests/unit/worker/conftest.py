@@ -1,0 +1,3 @@
+from tests.one_worker import alone
+
+__all__ = ["alone"]
