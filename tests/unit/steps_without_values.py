@@ -1,25 +1,27 @@
 """Training steps on tensors that have no values, on a device that is not there.
 
-    python tests/unit/steps_without_values.py
+    python -m tests.unit.steps_without_values
 
 Prints a JSON object: case to what it ended with, `none` or the name of an exception. Torch's fake
-tensors refuse what needs a value on the host (`item`, `tolist`, `bool`, `unique`); they let a copy
-to the host pass, and the solvers that check their result there: `HostWatch` refuses those. A CPU
-build of torch cannot index a fake tensor on `cuda`, for want of a device guard: the device here is
-one that torch lets Python define.
+tensors refuse what needs a value on the host (`item`, `tolist`, `bool`, `unique`); they let copies
+between host and device pass, and the solvers that check their result on the host: `HostWatch`
+refuses those. A CPU build of torch cannot index a fake tensor on `cuda`, for want of a device
+guard: the device here is one that torch lets Python define.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from recsys_mtl.model.shared_bottom import build_dense_model
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -30,25 +32,36 @@ from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.embedding_gradients import OwnedFeature, OwnedShards
-from recsys_mtl.distributed.sharding import Lookup, OwnerGradient, ShardedTables
+from recsys_mtl.distributed.sharding import Lookup, ShardedTables, ShardOutputGradients
 from recsys_mtl.distributed.torchrec_inputs import keyed_jagged
-from recsys_mtl.gradients.operations import operations_of
+from recsys_mtl.gradients.methods.contract import Evidence, MethodState, TaskWeighting
 from recsys_mtl.metrics.phases import PhaseClock
-from recsys_mtl.model.flat_memory import FlatParameters
+from recsys_mtl.model.bodies.build import body_factory
+from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.train import train_step
-from recsys_mtl.worker import shared_update as shared_update_module
-from recsys_mtl.worker.optimizers import DenseOptimizer
+from recsys_mtl.worker import build as build_module
+from recsys_mtl.worker.counts import count_globally
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.weighing import TaskWeigher
 
 BATCH, TASKS = 6, 3
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
-    "all": {},
-    "uniform": {"method": {"kind": "uniform"}},
-    "bottom": {"gradients": {"scope": "bottom"}},
-    "held": {"gradients": {"refresh_interval_steps": 2}},
-    "held, bottom": {"gradients": {"refresh_interval_steps": 2, "scope": "bottom"}},
-    "representation": {"gradients": {"space": "representation", "audit_interval_steps": 1}},
+Sections = dict[str, dict[str, Any]]
+MODELS: dict[str, dict[str, Any]] = {
+    "bottom": {"bottom_hidden_sizes": [16, 8]},
+    "own layer": {
+        "bottom_hidden_sizes": [16, 8, 8],
+        "task_specific_layers": ["bottom.layers.1"],
+    },
+    "experts": {"body": {"kind": "mmoe", "experts": 2, "expert_hidden_sizes": [16, 8]}},
 }
+MODES: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "scope bottom": {"scope": "bottom"},
+    "held": {"refresh_interval_steps": 2},
+    "held, scope bottom": {"refresh_interval_steps": 2, "scope": "bottom"},
+    "representation": {"space": "representation", "audit_interval_steps": 2},
+}
+METHODS = ("gradops", "pcgrad", "gradnorm")
 FAULTS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda gram: gram.sum().item(),
     "tolist": lambda gram: gram.tolist(),
@@ -56,6 +69,10 @@ FAULTS: dict[str, Callable[[Tensor], object]] = {
     "cpu": lambda gram: gram.cpu(),
     "to": lambda gram: gram.to("cpu"),
     "copy_": lambda gram: torch.empty(gram.shape).copy_(gram),
+    "to the host at once": lambda gram: gram.to("cpu", non_blocking=True),
+    "to the device": lambda gram: torch.ones(3).to(gram.device),
+    "copy_ to the device": lambda gram: gram.clone().copy_(torch.ones(3, 3)),
+    "tensor": lambda gram: torch.tensor([1.0], device=gram.device),
     "numpy": lambda gram: gram.numpy(),
     "unique": lambda gram: torch.unique(gram),
     "solve": lambda gram: torch.linalg.solve(gram, gram),
@@ -81,19 +98,36 @@ class HostWatch(TorchFunctionMode):
         solvers = [getattr(torch.linalg, name) for name in CHECKED_SOLVERS]
         if func in (Tensor.cpu, Tensor.numpy, *solvers):
             raise HostAccessError(f"{func} waits for the device")
-        if func is Tensor.to and _goes_to_host(args[0], [*args[1:], *kwargs.values()]):
-            raise HostAccessError("a copy to the host waits for the device")
-        if func is Tensor.copy_ and _goes_to_host(args[1], [args[0].device]):
-            raise HostAccessError("a copy to the host waits for the device")
+        waits = not kwargs.get("non_blocking", False)
+        if func is Tensor.to and _crosses(args[0].device, [*args[1:], *kwargs.values()], waits):
+            raise HostAccessError("a copy between host and device waits for the device")
+        if func is Tensor.copy_ and _crosses(args[1].device, [args[0].device], waits):
+            raise HostAccessError("a copy between host and device waits for the device")
+        if func is torch.tensor and _crosses(torch.device("cpu"), [*kwargs.values()], waits):
+            raise HostAccessError("numbers of the host, put on the device, wait for it")
         return func(*args, **kwargs)
 
 
-def _goes_to_host(tensor: Tensor, targets: Sequence[object]) -> bool:
+def _crosses(source: torch.device, targets: Sequence[object], waits: bool) -> bool:
+    """Whether a copy goes to the host, or from it in a way that waits for all that came before."""
     devices = [torch.device(t) for t in targets if isinstance(t, str | torch.device)]
-    return tensor.device.type != "cpu" and any(d.type == "cpu" for d in devices)
+    return any(device.type != source.type and (device.type == "cpu" or waits) for device in devices)
 
 
-def config_of(sections: dict[str, dict[str, Any]], **training: Any) -> RunConfig:
+def cases() -> Iterator[tuple[str, Sections]]:
+    """What a configuration may ask for; the representation knows no layers, and no shared ones
+    above it."""
+    for model, settings in MODELS.items():
+        yield f"uniform, {model}", {"model": settings, "method": {"kind": "uniform"}}
+        for mode, gradients in MODES.items():
+            for method in METHODS:
+                if mode == "representation" and (model == "own layer" or method == "gradnorm"):
+                    continue
+                sections = {"model": settings, "gradients": gradients, "method": {"kind": method}}
+                yield f"{method}, {mode}, {model}", sections
+
+
+def config_of(sections: Sections, **training: Any) -> RunConfig:
     tree = {
         "run": {"name": "fake"},
         "data": {
@@ -106,7 +140,7 @@ def config_of(sections: dict[str, dict[str, Any]], **training: Any) -> RunConfig
             },
             "labels": {"purchase": "purchase", "cart": "cart", "wish": "wish"},
         },
-        "model": {"bottom_hidden_sizes": [16, 8]},
+        "model": sections.get("model", MODELS["bottom"]),
         "method": sections.get("method", {"kind": "gradops"}),
         "gradients": {"backend": "torch"} | sections.get("gradients", {}),
         "training": {"global_batch_size": BATCH, "log_interval_steps": 1} | training,
@@ -127,38 +161,42 @@ class FakeTables(ShardedTables):
         leaf = output.detach().requires_grad_()
         return Lookup(leaf * 1.0, [output], [leaf], [keyed_jagged(ids)], {"table_gradients": 0})
 
-    def to_owners(self, lookup: Lookup, gradient: Tensor) -> OwnerGradient:
+    def to_shards(self, lookup: Lookup, gradient: Tensor) -> ShardOutputGradients:
         return list(torch.autograd.grad(lookup.pooled, lookup.leaves, gradient, retain_graph=True))
+
+    def gradient_bytes(self, batch_rows: int) -> int:
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
 
 
 def worker_of(config: RunConfig, device: torch.device) -> Worker:
-    bottom, heads = build_dense_model(config.model, 12, TASKS, 0)
-    move(bottom, device)
-    move(heads, device)
-    shared, private = FlatParameters(bottom.parameters()), FlatParameters(heads.parameters())
-    operations = operations_of("torch")
-    return Worker(
-        config=config,
-        context=WorkerContext(0, 1, 1, device),
-        plan=Plan((BATCH,), 1, BATCH, 1, 0),
-        tables=FakeTables(device),
-        bottom=bottom,
-        heads=heads,
-        shared=shared,
-        private=private,
-        shared_gradients=shared.task_gradients(TASKS),
-        private_gradient=torch.zeros_like(private.vector),
-        held=torch.ones(2, TASKS, dtype=torch.float64, device=device),
-        operations=operations,
-        optimizer=DenseOptimizer(config.optimizer.dense, shared.vector, private.vector, operations),
-    )
+    """As `build` makes it, but for TorchRec's tables and a log to plan."""
+
+    def made(shape: BodyShape) -> MultiTaskBody:
+        with unset_fake_temporarily():  # a deep copy of a fake tensor belongs to another mode
+            body = body_factory(config.model)(shape)
+        move(body, torch.device("cpu"))
+        body.to = partial(move, body)  # type: ignore[method-assign]
+        return body
+
+    def planned(*_: Any, **__: Any) -> Plan:
+        return Plan((BATCH,), 1, BATCH, 1, 0)
+
+    with (
+        patch.object(build_module, "ShardedTables", lambda *_: FakeTables(device)),
+        patch.object(build_module, "plan_of", planned),
+    ):
+        no_log: Any = None
+        return build_module.build(config, WorkerContext(0, 1, 1, device), no_log, body=made)
 
 
 def move(module: torch.nn.Module, device: torch.device) -> None:
     """Module.to needs a device that is there."""
     for name, parameter in list(module.named_parameters()):
         owner, _, leaf = name.rpartition(".")
-        moved = torch.nn.Parameter(torch.empty_like(parameter, device=device))
+        moved = torch.nn.Parameter(torch.empty(parameter.shape, device=device))
         setattr(module.get_submodule(owner), leaf, moved)
 
 
@@ -181,43 +219,46 @@ def batch_on(device: torch.device, step: int) -> ClickBatch:
     )
 
 
-def take_steps(device: torch.device, sections: dict[str, dict[str, Any]], **training: Any) -> str:
-    """What an even and an odd step end with."""
+def take_steps(worker: Worker) -> str:
+    """What an even and an odd step end with; the odd one where it computes something else."""
+    even, odd = worker.mode(2), worker.mode(3)
     try:
-        worker = worker_of(config_of(sections, **training), device)
-        for step in (2, 3):
-            train_step(worker, batch_on(device, step), PhaseClock())
+        for step in (2,) if replace(odd, step=2) == even else (2, 3):
+            batch = batch_on(worker.context.device, step)
+            with HostWatch():
+                train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
     except Exception as error:
         return type(error).__name__
     return "none"
 
 
-def take_spoilt_step(device: torch.device, fault: Callable[[Tensor], object]) -> str:
-    """What a step ends with that looks at the products in this way."""
-    decide = shared_update_module.decide
+def take_spoilt_step(worker: Worker, fault: Callable[[Tensor], object]) -> str:
+    """What a step ends with whose method does this with the products."""
+    method, device = worker.weigher.method, worker.context.device
 
-    def spoilt(method: Any, gram: Tensor, operations: Any) -> Any:
-        fault(gram)
-        return decide(method, gram, operations)
+    def spoilt(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, MethodState]:
+        assert evidence.gram is not None
+        fault(evidence.gram)
+        return method.weigh_tasks(evidence, state)
 
-    shared_update_module.decide = spoilt
-    try:
-        return take_steps(device, {})
-    finally:
-        shared_update_module.decide = decide
+    seed, spoilt_method = worker.config.run.seed, replace(method, weigh_tasks=spoilt)
+    return take_steps(replace(worker, weigher=TaskWeigher(spoilt_method, TASKS, seed, device)))
 
 
 def main() -> None:
     _setup_privateuseone_for_python_backend("without_values")
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=1)
     device = torch.device("without_values")
-    with FakeTensorMode(allow_non_fake_inputs=False), HostWatch():
+    with FakeTensorMode(allow_non_fake_inputs=False):
         ends = {
-            f"{name}, clip {clip}": take_steps(device, sections, gradient_clip_norm=clip)
-            for name, sections in METHODS.items()
+            f"{name}, clip {clip}": take_steps(
+                worker_of(config_of(sections, gradient_clip_norm=clip), device)
+            )
+            for name, sections in cases()
             for clip in (None, 1.0)
         }
-        ends |= {f"planted {n}": take_spoilt_step(device, f) for n, f in FAULTS.items()}
+        worker = worker_of(config_of({}), device)
+        ends |= {f"planted {n}": take_spoilt_step(worker, f) for n, f in FAULTS.items()}
     json.dump(ends, sys.stdout)
 
 
