@@ -4,12 +4,14 @@ torch.distributed.checkpoint loads a part of a checkpoint without a word about t
 report is made here, from the checkpoint's own metadata, before anything is read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -47,14 +49,22 @@ class LoadReport:
         return not (self.new or self.dropped or self.other_shape)
 
 
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read."""
+
+
 def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
     """Write this worker's part; every worker calls it with the same names.
 
     Args:
         tensors: one flat mapping: names hold dots, and keys that nest beside them would collide.
             Sharded tensors hold the worker's own shards, all others are the same everywhere.
+
+    Raises:
+        CheckpointError: a worker's part cannot be written.
     """
-    save(dict(tensors), checkpoint_id=folder)
+    with _ordinary_errors("written"):
+        save(dict(tensors), checkpoint_id=folder)
 
 
 def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
@@ -84,12 +94,26 @@ def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
 
     Returns:
         What was loaded by all workers together, and what was not: the same on each of them.
+
+    Raises:
+        CheckpointError: a worker's part cannot be read.
     """
     own = compare_tensors(wanted, folder)
     report = _put_together(gathered(own))
     if report.matched:
-        load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
+        with _ordinary_errors("read"):
+            load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
     return report
+
+
+@contextmanager
+def _ordinary_errors(what: str) -> Iterator[None]:
+    """Raise torch's error as one that `except Exception` catches, which its own is not."""
+    try:
+        yield
+    except CheckpointException as error:
+        workers = (f"worker {rank}: {cause!r}" for rank, (cause, _) in error.failures.items())
+        raise CheckpointError(f"a checkpoint cannot be {what}: {'; '.join(workers)}") from error
 
 
 def _put_together(reports: Sequence[LoadReport]) -> LoadReport:

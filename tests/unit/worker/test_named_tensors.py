@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from recsys_mtl.model.flat_memory import FlatMemory
 from recsys_mtl.worker.named_tensors import (
+    CheckpointError,
     OtherShape,
     compare_tensors,
     load_matching,
@@ -132,3 +133,14 @@ def test_a_number_is_read_as_exactly_as_it_was_written(tmp_path: Path) -> None:
     wanted = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
     load_matching(wanted, tmp_path)
     assert all(torch.equal(wanted[name], tensor) for name, tensor in saved.items())
+
+
+def test_what_cannot_be_written_or_read_is_an_ordinary_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be written: worker 0: NotADirectoryError"):
+        save_tensors(fresh_tensors(), tmp_path / "file" / "checkpoint")
+    save_tensors(fresh_tensors(), tmp_path / "checkpoint")
+    (part,) = (tmp_path / "checkpoint").glob("*.distcp")
+    part.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read: worker 0: FileNotFoundError"):
+        load_matching(fresh_tensors(), tmp_path / "checkpoint")
