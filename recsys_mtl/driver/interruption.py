@@ -4,7 +4,9 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 def in_main_thread() -> bool:
@@ -26,3 +28,32 @@ def interrupter() -> Callable[[], None]:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
 
     return interrupt
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Have SIGINT end the context by KeyboardInterrupt, whatever libraries make of it.
+
+    torch.distributed.checkpoint, which it may come to while it writes, takes it for an error of
+    its own. In a thread other than the main one this does nothing.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not in_main_thread() or not callable(before):
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

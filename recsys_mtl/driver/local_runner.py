@@ -7,6 +7,7 @@ import torch
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.distributed.alone import alone, refuse_process_group
+from recsys_mtl.driver.interruption import ended_by_ctrl_c
 from recsys_mtl.driver.local_checkpoints import LocalCheckpoints
 from recsys_mtl.driver.local_host import LocalHost
 from recsys_mtl.driver.runner import TrainingError, in_one_line
@@ -60,12 +61,13 @@ class LocalRunner:
         """Train here; afterwards every global of this process is as it was."""
         assert self._exporter is not None, "start it first"
         cluster = job.config.cluster
+        here = alone(
+            job.device,
+            num_threads=cluster.cpus_per_worker,
+            timeout_seconds=cluster.timeout_seconds,
+        )
         try:
-            with alone(
-                job.device,
-                num_threads=cluster.cpus_per_worker,
-                timeout_seconds=cluster.timeout_seconds,
-            ) as context:
+            with ended_by_ctrl_c(), here as context:
                 host = LocalHost(context, self._exporter, LocalCheckpoints(job.run_url))
                 train_run(host, job)
         except UserError:

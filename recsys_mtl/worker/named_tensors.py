@@ -49,14 +49,21 @@ class LoadReport:
         return not (self.new or self.dropped or self.other_shape)
 
 
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read."""
+
+
 def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
     """Write this worker's part; every worker calls it with the same names.
 
     Args:
         tensors: one flat mapping: names hold dots, and keys that nest beside them would collide.
             Sharded tensors hold the worker's own shards, all others are the same everywhere.
+
+    Raises:
+        CheckpointError: a worker's part cannot be written.
     """
-    with _unwrapped():
+    with _ordinary_errors("written"):
         save(dict(tensors), checkpoint_id=folder)
 
 
@@ -87,27 +94,26 @@ def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
 
     Returns:
         What was loaded by all workers together, and what was not: the same on each of them.
+
+    Raises:
+        CheckpointError: a worker's part cannot be read.
     """
     own = compare_tensors(wanted, folder)
     report = _put_together(gathered(own))
     if report.matched:
-        with _unwrapped():
+        with _ordinary_errors("read"):
             load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
     return report
 
 
 @contextmanager
-def _unwrapped() -> Iterator[None]:
-    """Raises what happened instead of the library's wrapping, which is no Exception.
-
-    Ctrl-C stays Ctrl-C, and a full disk an error that ends the run with a sentence.
-    """
+def _ordinary_errors(what: str) -> Iterator[None]:
+    """Raise torch's error as one that `except Exception` catches, which its own is not."""
     try:
         yield
     except CheckpointException as error:
-        causes = [cause for cause, _ in error.failures.values()]
-        interrupted = any(isinstance(cause, KeyboardInterrupt) for cause in causes)
-        raise KeyboardInterrupt if interrupted else causes[0] from error
+        workers = (f"worker {rank}: {cause!r}" for rank, (cause, _) in error.failures.items())
+        raise CheckpointError(f"a checkpoint cannot be {what}: {'; '.join(workers)}") from error
 
 
 def _put_together(reports: Sequence[LoadReport]) -> LoadReport:

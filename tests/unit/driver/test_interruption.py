@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recsys_mtl.driver.interruption import in_main_thread, interrupter
+from recsys_mtl.driver.interruption import ended_by_ctrl_c, in_main_thread, interrupter
 
 
 def be_interrupted(seconds: float) -> None:
@@ -42,3 +42,34 @@ def test_another_thread_is_interrupted_and_the_main_one_is_not() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert (seen, to_main) == ([False, "interrupted"], [])
+
+
+def test_what_a_library_makes_of_ctrl_c_is_still_ctrl_c() -> None:
+    def library() -> None:
+        try:
+            be_interrupted(seconds=10)
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected position") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ended_by_ctrl_c():
+        library()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_error_that_nobody_interrupted_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="disk"), ended_by_ctrl_c():
+        raise RuntimeError("the disk is full")
+
+
+def test_another_thread_may_wait_for_ctrl_c_in_vain() -> None:
+    ended: list[str] = []
+
+    def run() -> None:
+        with ended_by_ctrl_c():
+            ended.append("as usual")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=10)
+    assert ended == ["as usual"]
