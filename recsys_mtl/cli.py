@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
-from recsys_mtl.driver.events import choose_format, complain
+from recsys_mtl.driver.events import choose_format, log_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = load_config(options.run_yaml, tuple(options.set))
         sys.exit(_check(config) if options.command == "check" else _train(config, options.fresh))
     except UserError as error:
-        complain("refused", str(error))
+        log_error("refused", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        complain("interrupted", "interrupted; the same command goes on from the last checkpoint")
+        log_error("interrupted", "interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)
 
 
@@ -48,10 +48,10 @@ def _train(config: RunConfig, fresh: bool) -> int:
     try:
         launch(config, fresh=fresh)
     except (TrainingError, LeaseError) as error:
-        complain("failed", _with_cause(error))
+        log_error("failed", _with_cause(error))
         return 1
     except PreemptionError as error:
-        complain("preempted", str(error))
+        log_error("preempted", str(error))
         return 128 + signal.SIGTERM
     return 0
 

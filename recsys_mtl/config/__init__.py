@@ -5,6 +5,7 @@ data.py       features, labels and where the log lies
 model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
+optimizer.py  how parameters move
 sharding.py   how embedding tables are cut over the workers
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
@@ -16,18 +17,8 @@ from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
-from recsys_mtl.config.run import (
-    AdamConfig,
-    Cluster,
-    Metrics,
-    Optimizer,
-    Run,
-    RunConfig,
-    SgdConfig,
-    TableOptimizer,
-    Training,
-    refuse_on_cpu,
-)
+from recsys_mtl.config.optimizer import AdamConfig, Optimizer, SgdConfig, TableOptimizer
+from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
 

@@ -10,6 +10,7 @@ from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
 from recsys_mtl.config.model import Model
+from recsys_mtl.config.optimizer import Optimizer
 from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
 from recsys_mtl.config.sharding import TableSharding
 
@@ -40,50 +41,6 @@ class Run(Section):
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
-
-
-class AdamConfig(Section):
-    """Adam on the bottom and the heads."""
-
-    kind: Literal["adam"] = "adam"
-    """Discriminates the union."""
-    learning_rate: PositiveFloat = 1e-3
-    """After warm-up."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the mean of gradients."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the mean of squared gradients."""
-    epsilon: PositiveFloat = 1e-8
-    """Added to the root of the second moment."""
-
-
-class SgdConfig(Section):
-    """Plain gradient descent on the bottom and the heads."""
-
-    kind: Literal["sgd"]
-    """Discriminates the union."""
-    learning_rate: PositiveFloat
-    """After warm-up."""
-
-
-class TableOptimizer(Section):
-    """The optimizer fused into the tables' backward."""
-
-    kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
-    """`rowwise_adagrad` keeps one number per row."""
-    learning_rate: PositiveFloat = 0.02
-    """After warm-up."""
-    epsilon: PositiveFloat = 1e-8
-    """Added to the root of Adagrad's accumulator."""
-
-
-class Optimizer(Section):
-    """How parameters move."""
-
-    dense: Annotated[AdamConfig | SgdConfig, Field(discriminator="kind")] = AdamConfig()
-    """Bottom and heads."""
-    tables: TableOptimizer = TableOptimizer()
-    """Embedding tables."""
 
 
 class Training(Section):

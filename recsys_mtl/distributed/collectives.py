@@ -44,6 +44,13 @@ def broadcast_from_first(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def gathered(own: Made) -> list[Made]:
+    """What each worker gives here, in the order of ranks, on every worker."""
+    everything: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everything, own)
+    return everything
+
+
 def made_by_first(rank: int, make: Callable[[], Made]) -> Made:
     """What rank 0 makes, on every worker; what rank 0 raises, raised on every worker.
 

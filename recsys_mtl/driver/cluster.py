@@ -9,7 +9,7 @@ import torch
 from ray.exceptions import RayError
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.driver.events import is_json, tell
+from recsys_mtl.driver.events import is_json, log_event
 
 MINUTES_FOR_WORKERS = 15
 """That a cluster has to grow in; Ray Train waits a minute for its workers each time."""
@@ -35,7 +35,7 @@ def start_ray(config: RunConfig) -> None:
             ) from None
         there = int(ray.cluster_resources().get("CPU", 0))
         if there < wanted:
-            tell(
+            log_event(
                 "waiting",
                 f"the cluster has {there} CPUs of {wanted} wanted; waiting up to "
                 f"{MINUTES_FOR_WORKERS} minutes for it to grow",

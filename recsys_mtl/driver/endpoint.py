@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.exporter.snapshot import RunView, State, Status
 
 _SCRAPES_AFTER_THE_END = 2
@@ -142,7 +142,7 @@ class Endpoint:
         if not status.scrapes and self._discovery is None:
             return
         sentence = f"the metrics stay until scraped twice more, at most {longest} s"
-        tell("lingering", f"{why}; {sentence}" if why else sentence)
+        log_event("lingering", f"{why}; {sentence}" if why else sentence)
         enough = status.scrapes + _SCRAPES_AFTER_THE_END
         until = time.monotonic() + longest
         while time.monotonic() < until and seconds_left() > 0:
@@ -164,7 +164,7 @@ class Endpoint:
             self._announce(port)
         except OSError as error:
             self._serves = False
-            tell(
+            log_event(
                 "no_metrics",
                 f"no metrics endpoint on {metrics.bind_address}:{metrics.port} ({error}); "
                 "training goes on without it. Set metrics.port to a free port, a range, or 0 for "
@@ -181,14 +181,14 @@ class Endpoint:
         host = self._address if address in ("0.0.0.0", "::") else address
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}/metrics"
-        tell("metrics", f"metrics: {url}", url=url)
+        log_event("metrics", f"metrics: {url}", url=url)
         self._announced = port, json.dumps([{"targets": [f"{host}:{port}"], "labels": {}}])
         if self._discovery is None:
             return
         try:
             _write(self._discovery, self._announced[1])
         except OSError as error:
-            tell("no_discovery", f"Prometheus is not told of the run: {error}")
+            log_event("no_discovery", f"Prometheus is not told of the run: {error}")
 
 
 def _token(config: RunConfig) -> str | None:

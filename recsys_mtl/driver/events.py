@@ -41,7 +41,7 @@ def is_json() -> bool:
     return _as_json
 
 
-def tell(event: str, sentence: str, **fields: Any) -> None:
+def log_event(event: str, sentence: str, **fields: Any) -> None:
     """Tell what happened.
 
     Args:
@@ -57,7 +57,7 @@ def tell(event: str, sentence: str, **fields: Any) -> None:
             console.print(sentence, markup=False)
 
 
-def complain(event: str, sentence: str, **fields: Any) -> None:
+def log_error(event: str, sentence: str, **fields: Any) -> None:
     """Tell on stderr what ends the run."""
     text = _line("error", event, sentence, fields) if _as_json else f"recsys-mtl: {sentence}"
     _write(sys.stderr, text)

@@ -9,7 +9,7 @@ from recsys_mtl.config import RunConfig, UserError, refuse_changes
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
 from recsys_mtl.driver.endpoint import Endpoint
-from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
 from recsys_mtl.driver.progress import showing_progress
@@ -128,7 +128,7 @@ def _run_to_the_end(
 def _tell_begin(job: TrainJob) -> None:
     config, cluster = job.config, job.config.cluster
     workers = "this process" if cluster.in_this_process else f"{cluster.world_size} worker(s)"
-    tell(
+    log_event(
         "run",
         f"run {config.run.name}: {job.train.rows:,} rows, {job.last_step:,} steps of "
         f"{config.training.global_batch_size:,}, {workers} on {job.device}",
@@ -231,7 +231,7 @@ def _finished(
     result = folder.result()
     if result is None or result["steps"] != end:
         return None
-    tell("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
     show_result(result, folder.url)
     return result
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from recsys_mtl.config import UserError
-from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.interruption import interrupter
 from recsys_mtl.driver.repeating import repeating
 from recsys_mtl.driver.storage import Folder
@@ -110,7 +110,7 @@ class Lease:
                     )
                 if not told:
                     told = True
-                    tell("waiting", f"{who}; waiting up to {_WAIT_SECONDS:g} s for its end")
+                    log_event("waiting", f"{who}; waiting up to {_WAIT_SECONDS:g} s for its end")
                 pause()
                 time.sleep(_LOOK_SECONDS)
             before = found
@@ -130,7 +130,7 @@ class Lease:
         except UserError as error:
             if not self._told_of_trouble:
                 self._told_of_trouble = True
-                tell("lease", f"the lease of run {self._run!r} cannot be renewed now: {error}")
+                log_event("lease", f"the lease of run {self._run!r} cannot be renewed now: {error}")
             return
         self._lost = self._lost or (
             f"run {self._run!r} is no longer this driver's but {_named(_holder(found))}'s, and is "

@@ -2,7 +2,7 @@
 
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.manifest import read_manifest
-from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.events import log_event
 
 
 def show_log(part: str, url: str, config: RunConfig) -> None:
@@ -24,4 +24,4 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
         f"  {len(labels)} label(s): {', '.join(labels)}",
     )
     for line in lines:
-        tell("log", line)
+        log_event("log", line)

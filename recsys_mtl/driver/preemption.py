@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Self
 
-from recsys_mtl.driver.events import tell
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.repeating import repeating
 
@@ -82,7 +82,7 @@ class Sigterm:
                 sentence = "SIGTERM: leaving, with the last checkpoint that was taken before"
             if not told:
                 told = True
-                tell("stopping", sentence)
+                log_event("stopping", sentence)
 
         return repeating(look, seconds=_SECONDS_BETWEEN_LOOKS, name="sigterm")
 

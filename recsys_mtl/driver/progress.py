@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.live import Live
 
-from recsys_mtl.driver.events import console, is_json, tell
+from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.repeating import repeating
 from recsys_mtl.exporter.snapshot import Snapshot, Status
 
@@ -54,7 +54,7 @@ class _ProgressLine:
         if status.view.attempts and not self._sharding_shown:
             self._sharding_shown = True
             for line in status.view.attempts[0].sharding:
-                tell("sharding", line)
+                log_event("sharding", line)
         snapshot = status.view.snapshot
         if snapshot is None or snapshot.step == self._shown:
             return
@@ -64,7 +64,7 @@ class _ProgressLine:
         elif time.monotonic() - self._shown_at < _SECONDS_BETWEEN_LINES:
             return
         else:
-            tell("progress", line, **_progress_fields(snapshot, self._tasks))
+            log_event("progress", line, **_progress_fields(snapshot, self._tasks))
         self._shown, self._shown_at = snapshot.step, time.monotonic()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
-from recsys_mtl.driver.events import console, is_json, tell
+from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
 
@@ -80,11 +80,11 @@ def show_result(result: Mapping[str, Any], run_url: str) -> None:
     """A table of the tasks, what is worth a second look, and where everything is."""
     sentence = f"run {result['run']}: {result['rows']:,} rows in {result['steps']:,} steps"
     if is_json():
-        tell("result", sentence, url=run_url, result=dict(result))
+        log_event("result", sentence, url=run_url, result=dict(result))
     else:
         console.print(_table(sentence, result["tasks"]))
     for note in _notes(result):
-        tell("note", note)
+        log_event("note", note)
     if not is_json():
         for text, name in (
             ("result", "result.json"),

@@ -4,15 +4,22 @@ torch.distributed.checkpoint loads a part of a checkpoint without a word about t
 report is made here, from the checkpoint's own metadata, before anything is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+
+from recsys_mtl.distributed.collectives import gathered
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
         tensors: one flat mapping: names hold dots, and keys that nest beside them would collide.
             Sharded tensors hold the worker's own shards, all others are the same everywhere.
     """
-    save(dict(tensors), checkpoint_id=folder)
+    with _unwrapped():
+        save(dict(tensors), checkpoint_id=folder)
 
 
 def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
@@ -78,9 +86,46 @@ def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
     """Load what is in both, in place, whatever the sharding was; every worker calls it.
 
     Returns:
-        What was loaded, and what was not.
+        What was loaded by all workers together, and what was not: the same on each of them.
     """
-    report = compare_tensors(wanted, folder)
+    own = compare_tensors(wanted, folder)
+    report = _put_together(gathered(own))
     if report.matched:
-        load({name: wanted[name] for name in report.matched}, checkpoint_id=folder)
+        with _unwrapped():
+            load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
     return report
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raises what happened instead of the library's wrapping, which is no Exception.
+
+    Ctrl-C stays Ctrl-C, and a full disk an error that ends the run with a sentence.
+    """
+    try:
+        yield
+    except CheckpointException as error:
+        causes = [cause for cause, _ in error.failures.values()]
+        interrupted = any(isinstance(cause, KeyboardInterrupt) for cause in causes)
+        raise KeyboardInterrupt if interrupted else causes[0] from error
+
+
+def _put_together(reports: Sequence[LoadReport]) -> LoadReport:
+    """Make one report of all workers'.
+
+    A table's optimizer state is wanted by the workers that hold a part of the table, and by no
+    other: dropped is what no worker wants.
+    """
+    first, *others = reports
+    return LoadReport(
+        matched=_each_once(report.matched for report in reports),
+        new=_each_once(report.new for report in reports),
+        dropped=tuple(
+            name for name in first.dropped if all(name in report.dropped for report in others)
+        ),
+        other_shape=_each_once(report.other_shape for report in reports),
+    )
+
+
+def _each_once(parts: Iterable[Iterable[Found]]) -> tuple[Found, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(parts)))

@@ -238,7 +238,7 @@ def test_the_readme_s_run_from_python_trains(
     (folder / "clicks.yaml").write_text(config_of(folder, "readme").to_yaml())
     monkeypatch.chdir(folder)
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (example,) = [found for found in examples if "launch(" in found]
+    (example,) = [found for found in examples if "num_workers=0" in found]
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["result"]["steps"] == 20

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recsys_mtl.driver.events import choose_format, complain, tell
+from recsys_mtl.driver.events import choose_format, log_error, log_event
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,9 @@ def _as_before() -> Iterator[None]:
 
 def test_an_event_is_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     choose_format("json")
-    tell("metrics", "metrics: http://h:1\n/metrics", url="http://h:1/metrics", tasks=("a", "b"))
+    log_event(
+        "metrics", "metrics: http://h:1\n/metrics", url="http://h:1/metrics", tasks=("a", "b")
+    )
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)
     age = datetime.now(UTC) - datetime.fromisoformat(told.pop("time"))
@@ -38,15 +40,15 @@ def test_an_event_is_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) 
 
 def test_numbers_that_are_not_finite_are_null(capsys: pytest.CaptureFixture[str]) -> None:
     choose_format("json")
-    tell("progress", "step 1", auc=math.nan, tasks={"buy": [math.inf, 0.5]})
+    log_event("progress", "step 1", auc=math.nan, tasks={"buy": [math.inf, 0.5]})
     told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (told["auc"], told["tasks"]) == (None, {"buy": [None, 0.5]})
 
 
 def test_people_read_the_sentence_alone(capsys: pytest.CaptureFixture[str]) -> None:
     choose_format("text")
-    tell("run", "run [demo]: 3 rows", rows=3)
-    complain("refused", "no such file")
+    log_event("run", "run [demo]: 3 rows", rows=3)
+    log_error("refused", "no such file")
     printed = capsys.readouterr()
     assert printed.out == "run [demo]: 3 rows\n"
     assert printed.err == "recsys-mtl: no such file\n"
@@ -56,7 +58,7 @@ def test_what_is_no_terminal_reads_json_unless_told_otherwise(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     choose_format("auto")
-    complain("refused", "no such file")
+    log_error("refused", "no such file")
     told = json.loads(capsys.readouterr().err)
     assert (told["level"], told["message"]) == ("error", "no such file")
 
@@ -64,7 +66,7 @@ def test_what_is_no_terminal_reads_json_unless_told_otherwise(
 def test_threads_do_not_mix_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
     choose_format("json")
     threads = [
-        threading.Thread(target=lambda: [tell("progress", "step", n=n) for n in range(1000)])
+        threading.Thread(target=lambda: [log_event("progress", "step", n=n) for n in range(1000)])
         for _ in range(3)
     ]
     for thread in threads:
@@ -78,10 +80,10 @@ def test_threads_do_not_mix_their_lines(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_a_reader_that_has_gone_away_stops_nothing(format: str) -> None:
     program = (
-        "import sys; from recsys_mtl.driver.events import choose_format, tell\n"
+        "import sys; from recsys_mtl.driver.events import choose_format, log_event\n"
         f"choose_format({format!r})\n"
         "sys.stdin.readline()\n"
-        "for n in range(3): tell('progress', 'w\u00fcnsche')\n"
+        "for n in range(3): log_event('progress', 'w\u00fcnsche')\n"
         "sys.stderr.write('went on')\n"
     )
     process = subprocess.Popen(

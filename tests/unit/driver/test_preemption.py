@@ -61,7 +61,7 @@ def test_workers_are_asked_although_nobody_can_be_told(monkeypatch: pytest.Monke
         raise BrokenPipeError
 
     calls: list[None] = []
-    monkeypatch.setattr("recsys_mtl.driver.preemption.tell", broken)
+    monkeypatch.setattr("recsys_mtl.driver.preemption.log_event", broken)
     with Sigterm(60) as sigterm, sigterm.stopping(lambda: calls.append(None), lambda: True):
         terminate()
         wait_for(lambda: len(calls) >= 2)

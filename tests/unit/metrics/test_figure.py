@@ -137,6 +137,14 @@ def test_every_panel_has_a_title_and_named_axes_and_a_mark_where_training_restar
         assert [list(np.asarray(line.get_xdata())) for line in marks] == [[200, 200]]
 
 
+def test_a_strong_line_is_the_mean_of_the_steps_around(panels: list[Axes]) -> None:
+    trace = make_trace(UNIFORM_COLUMNS, 400)
+    draw_traces(trace, UNIFORM_COLUMNS, io.BytesIO())
+    (strong,) = [line for line in panels[0].get_lines() if line.get_label() == "cart"]
+    expected = running_mean(trace["weight_cart"].to_numpy(), 400 // 50)
+    assert np.array_equal(np.asarray(strong.get_ydata()), expected)
+
+
 def test_auc_points_are_only_the_steps_at_which_it_was_measured(panels: list[Axes]) -> None:
     draw(steps=50)
     points = next(line for line in panels[3].get_lines() if line.get_label() == "wish")

@@ -133,6 +133,8 @@ def test_opposition_is_told_apart_from_not_having_looked() -> None:
     totals = Totals()
     totals.add(rows, GRADOPS_COLUMNS, seconds=1.0)
     assert (totals.audited_steps, totals.opposing_steps) == (2, 1)
+    (skipped,) = rows_of(record(opposes=False, skipped=True), last_step=1)
+    assert skipped["audited"] is False, "its gradients are not finite"
 
 
 def test_totals_count_every_step_once_however_they_arrive() -> None:

@@ -1,7 +1,7 @@
 """What a run that goes on keeps to, and what it is refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.ids import ID_ENCODING_VERSION
+from recsys_mtl.distributed.alone import alone
 from recsys_mtl.driver.local_checkpoints import LocalCheckpoint
 from recsys_mtl.driver.storage import Folder
 from recsys_mtl.worker.checkpoint import VERSION, earlier_plan, restore_run
@@ -22,7 +23,11 @@ from tests.unit.run_files import write_run
 PLAN = {"item_table": [{"kind": "table_wise", "rank": 1}]}
 WINDOW = {"window.auc": torch.zeros(3)}
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_worker() -> Iterator[None]:
+    with alone("cpu", num_threads=1, timeout_seconds=60):
+        yield
 
 
 def saved_by(

@@ -132,3 +132,19 @@ def test_a_number_is_read_as_exactly_as_it_was_written(tmp_path: Path) -> None:
     wanted = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
     load_matching(wanted, tmp_path)
     assert all(torch.equal(wanted[name], tensor) for name, tensor in saved.items())
+
+
+class Unwritable:
+    """A tensor's stand-in that fails when it is saved."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self._raised = raised
+
+    def __reduce__(self) -> str:
+        raise self._raised
+
+
+@pytest.mark.parametrize("raised", [OSError("no space left"), KeyboardInterrupt()])
+def test_what_ends_a_save_is_raised_as_it_was(tmp_path: Path, raised: BaseException) -> None:
+    with pytest.raises(type(raised)):
+        save_tensors({"weight": torch.zeros(2), "broken": Unwritable(raised)}, tmp_path)
