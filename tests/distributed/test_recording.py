@@ -1,0 +1,74 @@
+"""What a step measures of the move that it has made, and when."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys_mtl.distributed.context import WorkerContext
+from tests.distributed.test_single_steps import (
+    STEPS,
+    numbers,
+    run_yaml,
+    step,
+    worker_and_batches,
+)
+
+__all__ = ["run_yaml"]
+
+
+@pytest.mark.parametrize(
+    ("log_interval", "overrides", "measured"),
+    [
+        (1, "gradients.scope=all", [0, 1, 2, 3]),
+        (2, "gradients.scope=all", [1, 3]),
+        (4, "gradients.scope=all", [3]),
+        (5, "gradients.scope=all", []),
+        (4, "gradients.refresh_interval_steps=3", [3]),
+        (4, "gradients.refresh_interval_steps=2", [2]),
+        (2, "gradients.refresh_interval_steps=2", [0, 2]),
+        (4, "gradients={space: representation, audit_interval_steps: 2}", [2]),
+        (1, "method={kind: uniform}", []),
+        (2, "method={kind: gradnorm}", [1, 3]),
+    ],
+)
+def test_the_last_step_of_a_log_interval_that_has_task_gradients_measures_the_move(
+    run_yaml: Path, alone: WorkerContext, log_interval: int, overrides: str, measured: list[int]
+) -> None:
+    interval = f"training.log_interval_steps={log_interval}"
+    worker, batches = worker_and_batches(run_yaml, alone, overrides, interval)
+    records = [step(worker, batch) for batch in batches]
+    assert len(records) == STEPS
+    assert [s for s, r in enumerate(records) if not r.applied.isnan().any()] == measured
+    assert [s for s, r in enumerate(records) if r.applied.isnan().all()] == [
+        s for s in range(STEPS) if s not in measured
+    ]
+
+
+@pytest.mark.parametrize("scope", ["all", "bottom"])
+def test_the_move_is_compared_with_each_task_s_gradient_of_the_body(
+    run_yaml: Path, alone: WorkerContext, scope: str
+) -> None:
+    overrides = (f"gradients.scope={scope}", "training.log_interval_steps=1")
+    worker, batches = worker_and_batches(run_yaml, alone, *overrides)
+    for batch in batches:  # Adam: the move is not the gradient's
+        before = worker.shared.vector.clone()
+        record = step(worker, batch)
+        move = (worker.shared.vector - before).double()
+        gradients = worker.shared_rows.double()  # as the step left them
+        expected = -(gradients @ move) / (gradients.norm(dim=1) * move.norm())
+        torch.testing.assert_close(record.applied, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_skipped_step_has_made_no_move_to_measure(run_yaml: Path, alone: WorkerContext) -> None:
+    worker, batches = worker_and_batches(run_yaml, alone, "training.log_interval_steps=1")
+    with torch.no_grad():
+        worker.body.task_parameters(0)["heads.purchase.0.bias"].fill_(torch.nan)
+    before = numbers(worker)
+    record = step(worker, batches[0])
+    assert record.skipped
+    assert record.applied.isnan().all()
+    assert torch.equal(
+        worker.shared.views(worker.shared.vector)["bottom.layers.0.weight"],
+        before["bottom.layers.0.weight"],
+    )
