@@ -223,6 +223,9 @@ def test_ctrl_c_ends_a_run_which_leaves_its_lease_and_its_checkpoints(
 ) -> None:
     endless = ("training.max_steps=100000", "training.checkpoint_interval_steps=5")
     process, _ = started(environment, *command(folder, "interrupted", *endless), until="progress")
+    wait_until(
+        lambda: committed(folder, "interrupted"), timeout_seconds=60, what="a first checkpoint"
+    )
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
