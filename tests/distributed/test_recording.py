@@ -1,11 +1,16 @@
-"""What a step measures of the move that it has made, and when."""
+"""What a step measures of its coefficients and of the move that it has made, and when."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
+from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.weighing import TaskWeigher
 from tests.distributed.test_single_steps import (
     STEPS,
     numbers,
@@ -72,3 +77,55 @@ def test_a_skipped_step_has_made_no_move_to_measure(run_yaml: Path, alone: Worke
         worker.shared.views(worker.shared.vector)["bottom.layers.0.weight"],
         before["bottom.layers.0.weight"],
     )
+
+
+def always(factor: float) -> Method:
+    """Compares gradients, and then multiplies each by the same."""
+
+    def weigh_tasks(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, MethodState]:
+        same = torch.full((3,), factor, dtype=torch.float64)
+        return TaskWeighting(same, same.abs()), state
+
+    return Method("always", frozenset({"gram"}), weigh_tasks)
+
+
+def worker_with(
+    method: Method, path: Path, context: WorkerContext, *overrides: str
+) -> tuple[Worker, list[ClickBatch]]:
+    worker, batches = worker_and_batches(path, context, *overrides)
+    weigher = TaskWeigher(method, 3, worker.config.run.seed, context.device)
+    return replace(worker, weigher=weigher), batches
+
+
+@pytest.mark.parametrize("scope", ["all", "bottom"])
+@pytest.mark.parametrize(("factor", "against"), [(-1.0, True), (0.0, False)])
+def test_an_audit_measures_what_the_representation_s_coefficients_would_do(
+    run_yaml: Path, alone: WorkerContext, factor: float, against: bool, scope: str
+) -> None:
+    gradients = f"gradients={{space: representation, audit_interval_steps: 2, scope: {scope}}}"
+    worker, batches = worker_with(always(factor), run_yaml, alone, gradients)
+    found = [step(worker, batch).opposes for batch in batches]
+    assert found[1] is found[3] is None
+    assert [found[audit].item() for audit in (0, 2)] == [against] * 2
+
+
+@pytest.mark.parametrize(("cached", "newest", "against"), [(-1.0, 0.0, True), (0.0, -1.0, False)])
+def test_a_refresh_measures_the_coefficients_that_it_replaces(
+    run_yaml: Path, alone: WorkerContext, cached: float, newest: float, against: bool
+) -> None:
+    refreshed = "gradients.refresh_interval_steps=2"
+    worker, batches = worker_with(always(newest), run_yaml, alone, refreshed)
+    first = [step(worker, batch).opposes for batch in batches[:2]]
+    assert first == [None, None]  # the first refresh replaces nothing
+    worker.weigher.cached.fill_(cached)
+    opposes = step(worker, batches[2]).opposes
+    assert opposes is not None
+    assert opposes.item() is against
+
+
+@pytest.mark.parametrize("overrides", ["gradients.scope=all", "method={kind: uniform}"])
+def test_coefficients_made_of_the_step_s_own_gradients_are_not_audited(
+    run_yaml: Path, alone: WorkerContext, overrides: str
+) -> None:
+    worker, batches = worker_and_batches(run_yaml, alone, overrides)
+    assert [step(worker, batch).opposes for batch in batches] == [None] * STEPS
