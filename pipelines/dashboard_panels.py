@@ -46,7 +46,7 @@ class Panel:
     """Grafana's name, for example `percentunit`."""
     decimals: int | None
     minimum: float | None
-    """Of the axis; None leaves it to the data."""
+    """Where the axis begins; None leaves it to the data."""
     maximum: float | None
     thresholds: tuple[tuple[float, str], ...]
     """From the lowest: a bound, and the colour from there on; the first bound is -inf."""
@@ -58,9 +58,9 @@ class Panel:
     shows_thresholds: bool
     """As lines across the panel."""
     text_mode: str
-    """Of a stat: `value`, `name` or `value_and_name`."""
+    """What a stat shows: `value`, `name` or `value_and_name`."""
     colour_mode: str
-    """Of a stat, what its threshold colours: `value`, `background` or `none`."""
+    """What a stat's threshold colours: `value`, `background` or `none`."""
     repeat: str | None
     """A variable: the panel stands once per option of it. It is as wide as the dashboard."""
     most_per_row: int

@@ -26,7 +26,7 @@ from recsys_mtl.model.losses import task_losses
 from recsys_mtl.worker.state import Worker
 
 TOLERANCE = 1e-4
-"""Of an update from float32 gradients, relative to the terms it is summed from."""
+"""The error that an update from float32 gradients may have, relative to its terms."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ LARGEST_DISTANCE = 1e-3
 LARGEST_MIN_NORM = 2e-3
 """The losses curve by 2 across the set, so this is the norm at the distance above."""
 STUCK_SHARE = 0.01
-"""Of the way that Adam can walk in one number: a run that comes no nearer to the set is stuck."""
+"""A share of the way that Adam can walk in one number: a run that comes no nearer is stuck."""
 
 Combine = Callable[[Tensor], Tensor]
 """Task gradients [T, 2] in, the update [2] out."""
@@ -115,7 +115,7 @@ class FinalPoint:
     distance: float
     """From the Pareto set, in the plane."""
     min_norm: float
-    """Of the task gradients: 0 where no direction lowers both losses."""
+    """The min-norm of the task gradients: 0 where no direction lowers both losses."""
     outcome: str
     """ON_SET, else STUCK where the last quarter of the steps brought it hardly nearer, else
     ON_WAY."""

@@ -60,7 +60,7 @@ class Lease:
     """The right to train one run."""
 
     def __init__(self, run_url: str) -> None:
-        """Of the run whose folder this is, for the thread that calls this."""
+        """Name the run by its folder; a lost lease interrupts the thread that calls this."""
         storage, _, self._run = run_url.rpartition("/")
         self._folder, self._file = Folder(storage), f".{self._run}.lease"
         self._key = uuid.uuid4().hex

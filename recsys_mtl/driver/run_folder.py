@@ -40,7 +40,7 @@ class RunFolder:
 
     def __init__(self, config: RunConfig) -> None:
         self.url = f"{storage_url(config.run.storage_path)}/{config.run.name}"
-        """Of the folder."""
+        """Where the folder lies."""
         self._files = Folder(self.url)
 
     def earlier(self) -> tuple[RunConfig, str] | None:

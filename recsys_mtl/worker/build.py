@@ -18,7 +18,7 @@ from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
-from recsys_mtl.model.bodies.contract import BodyShape
+from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.flat_memory import FlatMemory
 from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
@@ -48,36 +48,13 @@ def build(
     Raises:
         UserError: a backend that cannot run here, or a body and a method that do not fit.
     """
-    tables = None
-    if config.data.id_features():
-        tables = ShardedTables(
-            config.data,
-            config.optimizer.tables,
-            config.sharding,
-            context,
-            config.run.seed,
-            earlier_plan,
-        )
+    tables = _tables(config, context, earlier_plan)
     operations = operations_of(_backend(config, context))
     method = method_of(config.method, operations) if method is None else method
-    shape = body_shape(config)
-    made = build_body(body or body_factory(config.model), shape, config.run.seed)
-    try:
-        ownership = trace_ownership(made, shape)
-    except BodyError as error:
-        raise UserError(str(error)) from None
-    _refuse_representation(config, method, ownership)
-    made.to(context.device)
+    made, ownership = _body(config, body or body_factory(config.model))
+    _refuse_what_does_not_fit(config, method, made, ownership)
+    shared, task_specific = _in_flat_memory(made.to(context.device), config, context)
     num_tasks = len(config.task_names)
-    own = [made.task_parameters(task) for task in range(num_tasks)]
-    shared = FlatMemory(made.shared_parameters(), made.shared_layers(), context.device)
-    task_specific = FlatMemory(
-        {name: parameter for parameters in own for name, parameter in parameters.items()},
-        {task: tuple(names) for task, names in zip(config.task_names, own, strict=True)},
-        context.device,
-    )
-    for vector in (shared.vector, task_specific.vector):
-        broadcast_from_first(vector)
     worker = Worker(
         config=config,
         context=context,
@@ -105,7 +82,7 @@ def build(
 
 
 def body_shape(config: RunConfig) -> BodyShape:
-    """What a body of this run reads and tells."""
+    """What a body of this run is built for."""
     return BodyShape(
         pooled_columns=pooled_width(config.data),
         dense_columns=len(config.data.dense_features()),
@@ -113,8 +90,61 @@ def body_shape(config: RunConfig) -> BodyShape:
     )
 
 
-def _refuse_representation(config: RunConfig, method: Method, ownership: Ownership) -> None:
-    """Raise UserError where gradients cannot be compared at the representation."""
+def _tables(
+    config: RunConfig, context: WorkerContext, earlier_plan: PlanRecord | None
+) -> ShardedTables | None:
+    """The embedding tables, cut over the workers; None for a model without id features."""
+    if not config.data.id_features():
+        return None
+    return ShardedTables(
+        config.data,
+        config.optimizer.tables,
+        config.sharding,
+        context,
+        config.run.seed,
+        earlier_plan,
+    )
+
+
+def _body(config: RunConfig, make: BodyFactory) -> tuple[MultiTaskBody, Ownership]:
+    """A body with its initial parameters, on the CPU, and where they lie.
+
+    Raises:
+        UserError: its declarations contradict its graph.
+    """
+    shape = body_shape(config)
+    body = build_body(make, shape, config.run.seed)
+    try:
+        return body, trace_ownership(body, shape)
+    except BodyError as error:
+        raise UserError(str(error)) from None
+
+
+def _in_flat_memory(
+    body: MultiTaskBody, config: RunConfig, context: WorkerContext
+) -> tuple[FlatMemory, FlatMemory]:
+    """The shared and the tasks' own parameters, moved into one vector each; rank 0's everywhere."""
+    own = [body.task_parameters(task) for task in range(len(config.task_names))]
+    shared = FlatMemory(body.shared_parameters(), body.shared_layers(), context.device)
+    task_specific = FlatMemory(
+        {name: parameter for parameters in own for name, parameter in parameters.items()},
+        {task: tuple(names) for task, names in zip(config.task_names, own, strict=True)},
+        context.device,
+    )
+    for memory in (shared, task_specific):
+        broadcast_from_first(memory.vector)
+    return shared, task_specific
+
+
+def _refuse_what_does_not_fit(
+    config: RunConfig, method: Method, body: MultiTaskBody, ownership: Ownership
+) -> None:
+    """Raise UserError where the body or the section `gradients` lacks what the method reads."""
+    if "layer_grams" in method.needs and not body.shared_layers():
+        raise UserError(
+            f"method {method.name!r} reads the gradients of shared layers, and the body "
+            f"{type(body).__name__} shares none; take a body that does, or another method"
+        )
     if config.gradients.space != "representation" or not method.compares_gradients:
         return
     if "layer_grams" in method.needs:

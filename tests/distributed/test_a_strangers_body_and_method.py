@@ -106,6 +106,36 @@ def test_a_body_that_declares_too_little_is_refused(run_yaml: Path, alone: Worke
         build(config, alone, manifest, body=Forgetful)
 
 
+def test_a_method_that_reads_layers_is_refused_where_the_body_shares_none(
+    run_yaml: Path, alone: WorkerContext
+) -> None:
+    class Apart(CrossBody):
+        """Every task has a head of its own on the inputs, and nothing else."""
+
+        def __init__(self, shape: BodyShape) -> None:
+            super().__init__(shape)
+            del self.cross
+
+        def representation(self, inputs: BodyInputs, masks: DropoutMasks) -> tuple[Tensor, ...]:
+            return tuple(inputs)
+
+        def logits(
+            self, representation: tuple[Tensor, ...], task: int, masks: DropoutMasks
+        ) -> Tensor:
+            return self.heads[task](torch.cat(representation, dim=1)).squeeze(1)
+
+        def shared_parameters(self) -> dict[str, nn.Parameter]:
+            return {}
+
+        def shared_layers(self) -> dict[str, tuple[str, ...]]:
+            return {}
+
+    config = load_config(run_yaml, ("method={kind: gradnorm}",))
+    manifest = read_manifest(config.data.train, config.data)
+    with pytest.raises(UserError, match="'gradnorm' reads .*shared layers, and the body Apart"):
+        build(config, alone, manifest, body=Apart)
+
+
 def test_a_parameter_with_the_name_of_a_table_is_refused(
     run_yaml: Path, alone: WorkerContext
 ) -> None:

@@ -93,8 +93,3 @@ class Method:
     def compares_gradients(self) -> bool:
         """Whether a step has to take products of the tasks' gradients for it."""
         return bool(self.needs & {"gram", "layer_grams"})
-
-
-def without_diagnostics(weighting: TaskWeighting) -> TaskWeighting:
-    """The weights and coefficients alone, as later steps reuse them."""
-    return TaskWeighting(weighting.coefficients, weighting.weights)
