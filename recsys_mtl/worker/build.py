@@ -53,7 +53,8 @@ def build(
     method = method_of(config.method, operations) if method is None else method
     made, ownership = _body(config, body or body_factory(config.model))
     _refuse_what_does_not_fit(config, method, made, ownership)
-    shared, task_specific = _in_flat_memory(made.to(context.device), config, context)
+    made.to(context.device)
+    shared, task_specific = _in_flat_memory(made, config, context)
     num_tasks = len(config.task_names)
     worker = Worker(
         config=config,

@@ -132,7 +132,7 @@ def test_a_method_that_reads_layers_is_refused_where_the_body_shares_none(
 
     config = load_config(run_yaml, ("method={kind: gradnorm}",))
     manifest = read_manifest(config.data.train, config.data)
-    with pytest.raises(UserError, match="'gradnorm' reads .*shared layers, and the body Apart"):
+    with pytest.raises(UserError, match=r"'gradnorm' reads .*shared layers, and the body Apart"):
         build(config, alone, manifest, body=Apart)
 
 
