@@ -1,0 +1,57 @@
+"""recsys-mtl train: train, or go on with, the run of a YAML file."""
+
+import argparse
+import signal
+import traceback
+
+from recsys_mtl.commands.arguments import Commands, add_overrides, add_run_yaml
+from recsys_mtl.driver.events import choose_format, log_error
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("train", help="train, or go on with, the run of a YAML file")
+    add_run_yaml(parser)
+    add_overrides(parser, "override a value of the file; may be given several times")
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="sentences, or one JSON object per line; auto: JSON where the output is no terminal",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete what an earlier run of this name left, checkpoints included, and start anew; "
+        "not for a job that is retried, where each retry would begin from nothing",
+    )
+    parser.set_defaults(command=train)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train to the end of the run."""
+    from recsys_mtl.config.file import load_config
+
+    choose_format(options.log_format)
+    config = load_config(options.run_yaml, tuple(options.set))
+    from recsys_mtl.driver.launch import launch
+    from recsys_mtl.driver.lease import LeaseError
+    from recsys_mtl.driver.preemption import PreemptionError
+    from recsys_mtl.driver.runner import TrainingError
+
+    try:
+        launch(config, fresh=options.fresh)
+    except (TrainingError, LeaseError) as error:
+        log_error("failed", _with_cause(error))
+        return 1
+    except PreemptionError as error:
+        log_error("preempted", str(error))
+        return 128 + signal.SIGTERM
+    return 0
+
+
+def _with_cause(error: Exception) -> str:
+    """Return what an error says, and the traceback of the one in this process that caused it."""
+    if error.__cause__ is None:
+        return str(error)
+    return f"{error}\n{''.join(traceback.format_exception(error.__cause__))}".rstrip()
