@@ -51,7 +51,7 @@ def train_run(host: RunHost, job: TrainJob) -> None:
     if step > first_step:
         save_run(host, worker, reporter, job, step)  # safe before anything else can go wrong
     if step == job.last_step:
-        reporter.evaluated(evaluate(worker, job.eval))
+        reporter.evaluated(evaluate(worker.model, job.eval))
         save_run(host, worker, reporter, job, step)
     reporter.close()
 
@@ -60,7 +60,7 @@ def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, ste
     """Train from `step` to the end, or to where the run is asked to stop; returns that step."""
     training = job.config.training
     votes_before: Tensor | None = None
-    with stream_of(worker, job.train, worker.plan, step, job.last_step) as batches:
+    with stream_of(worker.model, job.train, worker.plan, step, job.last_step) as batches:
         waiting_since = time.perf_counter()
         for batch in batches:
             clock = PhaseClock(data_wait_seconds=time.perf_counter() - waiting_since)
@@ -78,7 +78,7 @@ def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, ste
                 reporter.report(step)
             if _due(step, training.evaluation_interval_steps) and step < job.last_step:
                 reporter.report(step)  # first: an evaluation is no training time
-                reporter.evaluated(evaluate(worker, job.eval))
+                reporter.evaluated(evaluate(worker.model, job.eval))
                 reporter.restart_clock()
             if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
                 save_run(host, worker, reporter, job, step)
@@ -100,8 +100,8 @@ def train_step(
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
-    lookup = worker.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
-    forward = worker.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
+    lookup = worker.model.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
+    forward = worker.model.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
     losses = task_losses(forward.logits, batch.labels, batch.label_mask, counts.labelled)  # [T]
     clock.lap("forward")
 

@@ -81,7 +81,7 @@ def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]
     found = contender(name, len(batch.labels), "sgd")
     worker = found.worker
     tables = table_tensors(worker)
-    parameters = [worker.shared.vector, worker.task_specific.vector, *tables]
+    parameters = [worker.model.shared.vector, worker.model.task_specific.vector, *tables]
     before = [p.clone() for p in parameters]
     plain = plain_gradients(worker, batch, tables)
     for step in [0, 1] if name == "gradops_refresh8" else [0]:
@@ -91,7 +91,7 @@ def moved(name: str, batch: ClickBatch) -> tuple[Tensor, Tensor, PlainGradients]
     bottom, _, *rows = (
         (old.double() - new) / CHECK_RATE for old, new in zip(before, parameters, strict=True)
     )
-    unpadded = torch.cat([view.flatten() for view in worker.shared.views(bottom).values()])
+    unpadded = torch.cat([view.flatten() for view in worker.model.shared.views(bottom).values()])
     return unpadded, torch.cat([r.flatten() for r in rows]), plain
 
 
@@ -101,7 +101,7 @@ def plain_gradients(worker: Worker, batch: ClickBatch, tables: Sequence[Tensor])
     dense = [table.clone().requires_grad_() for table in tables]
     ids = batch.ids.values.view(FEATURES, -1)
     inputs = torch.cat([embedding(i, table) for i, table in zip(ids, dense, strict=True)], dim=1)
-    body = worker.body
+    body = worker.model.body
     bottom = list(body.shared_parameters().values())
     parts = body.representation(BodyInputs(inputs, batch.dense), {})
     logits = [body.logits(parts, task, {}) for task in range(len(worker.config.task_names))]
@@ -149,7 +149,7 @@ def reference_weights(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def table_tensors(worker: Worker) -> list[Tensor]:
     """Every table [rows, 16], in the order of the features."""
-    assert worker.tables is not None
-    tensors = worker.tables.state_dict()
+    assert worker.model.tables is not None
+    tensors = worker.model.tables.state_dict()
     sharded = [tensors[f"tables.feature_{place}"] for place in range(FEATURES)]
     return [table.local_shards()[0].tensor.detach() for table in sharded]

@@ -29,16 +29,16 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
 
     aggregators = {"torchjd_pcgrad": PCGrad, "torchjd_imtl_g": IMTLG, "torchjd_upgrad": UPGrad}
     aggregator = aggregators[name]()
-    body, num_tasks = worker.body, len(worker.config.task_names)
+    body, num_tasks = worker.model.body, len(worker.config.task_names)
     bottom = list(body.shared_parameters().values())
     own = [list(body.task_parameters(task).values()) for task in range(num_tasks)]
     parameters = [*bottom, *(parameter for task in own for parameter in task)]
     optimizer = _torch_optimizer(worker.config.optimizer.dense, parameters)
 
     def step(batch: ClickBatch) -> None:
-        lookup = worker.look_up(batch)
+        lookup = worker.model.look_up(batch)
         assert lookup is not None
-        assert worker.tables is not None
+        assert worker.model.tables is not None
         inputs = lookup.pooled.detach().requires_grad_()
         (representation,) = body.representation(BodyInputs(inputs, batch.dense), {})
         logits = [body.logits((representation,), task, {}) for task in range(num_tasks)]
@@ -57,8 +57,8 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
         embeddings = torch.tensordot(weights, jacobian, dims=1)
         optimizer.step()
         optimizer.zero_grad()
-        gradient = worker.tables.to_shards(lookup, embeddings)
-        worker.tables.update(lookup, gradient, clip=None, skip=torch.tensor(False))
+        gradient = worker.model.tables.to_shards(lookup, embeddings)
+        worker.model.tables.update(lookup, gradient, clip=None, skip=torch.tensor(False))
 
     return step
 

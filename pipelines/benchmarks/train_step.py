@@ -77,7 +77,7 @@ def measure(methods: Sequence[str], batch_size: int, rounds: int) -> list[Row]:
     batch = random_batch(batch_size)
     check(names, batch)
     contenders = {name: contender(name, batch_size, "adam") for name in names}
-    num_parameters = contenders["uniform"].worker.shared.size
+    num_parameters = contenders["uniform"].worker.model.shared.size
     calls = {name: timed_call(name, c, batch) for name, c in contenders.items()}
     seconds = time_interleaved(calls, rounds=rounds)
     seconds["gradops_refresh8"] = [s / REFRESH for s in seconds.get("gradops_refresh8", [])]

@@ -13,7 +13,7 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 """
 
 from recsys_mtl.config.changes import refuse_changes
-from recsys_mtl.config.data import Data, DenseFeature, Feature, IdFeature
+from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
@@ -29,6 +29,7 @@ __all__ = [
     "Data",
     "DenseFeature",
     "Feature",
+    "FeatureColumns",
     "GradNorm",
     "GradOPS",
     "Gradients",

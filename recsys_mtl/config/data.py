@@ -59,15 +59,41 @@ class DenseFeature(Section):
 Feature = Annotated[IdFeature | DenseFeature, Field(discriminator="kind")]
 
 
-class Data(Section):
+class FeatureColumns(Section):
+    """What the model reads of a row: all that a served model needs to know of the log."""
+
+    features: Annotated[dict[Name, Feature], Field(min_length=1)]
+    """Feature name to feature, in the order of the model's input."""
+
+    @model_validator(mode="after")
+    def _shared_tables_are_there(self) -> Self:
+        for name, feature in self.features.items():
+            if isinstance(feature, IdFeature) and feature.table is not None:
+                owner = self.features.get(feature.table)
+                if not isinstance(owner, IdFeature) or owner.table is not None:
+                    owners = [n for n, f in self.id_features() if f.table is None]
+                    raise ValueError(
+                        f"data.features.{name}.table is {feature.table!r}, which has no table of "
+                        f"its own; allowed: {', '.join(owners) or 'none'}"
+                    )
+        return self
+
+    def id_features(self) -> list[tuple[str, IdFeature]]:
+        """Names and features of kind `id`, in order."""
+        return [(n, f) for n, f in self.features.items() if isinstance(f, IdFeature)]
+
+    def dense_features(self) -> list[tuple[str, DenseFeature]]:
+        """Names and features of kind `dense`, in order."""
+        return [(n, f) for n, f in self.features.items() if isinstance(f, DenseFeature)]
+
+
+class Data(FeatureColumns):
     """Where the click log lies and what its columns mean."""
 
     train: str
     """Parquet file, folder or glob, on a local path or any fsspec URL."""
     eval: str
     """The same, for the rows that judge the model."""
-    features: Annotated[dict[Name, Feature], Field(min_length=1)]
-    """Feature name to feature, in the order of the model's input."""
     labels: Annotated[dict[Name, str], Field(min_length=1)]
     """Task name to label column, one task each. Labels are 0, 1 or null (not known)."""
     lanes: PositiveInt = 8
@@ -84,15 +110,6 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
-        for name, feature in self.features.items():
-            if isinstance(feature, IdFeature) and feature.table is not None:
-                owner = self.features.get(feature.table)
-                if not isinstance(owner, IdFeature) or owner.table is not None:
-                    owners = [n for n, f in self.id_features() if f.table is None]
-                    raise ValueError(
-                        f"data.features.{name}.table is {feature.table!r}, which has no table of "
-                        f"its own; allowed: {', '.join(owners) or 'none'}"
-                    )
         label_of = {column: task for task, column in self.labels.items()}
         if len(label_of) < len(self.labels):
             raise ValueError("data.labels: two tasks name the same column; give each its own")
@@ -104,11 +121,3 @@ class Data(Section):
                     f"{label_of[column]!r}; a feature must not hold the answer"
                 )
         return self
-
-    def id_features(self) -> list[tuple[str, IdFeature]]:
-        """Names and features of kind `id`, in order."""
-        return [(n, f) for n, f in self.features.items() if isinstance(f, IdFeature)]
-
-    def dense_features(self) -> list[tuple[str, DenseFeature]]:
-        """Names and features of kind `dense`, in order."""
-        return [(n, f) for n, f in self.features.items() if isinstance(f, DenseFeature)]

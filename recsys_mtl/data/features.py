@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys_mtl.config import Data, DenseFeature
+from recsys_mtl.config import Data, DenseFeature, FeatureColumns
 from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
-from recsys_mtl.data.schema import DataError, columns_read, is_list
+from recsys_mtl.data.schema import DataError, columns_read, feature_columns, is_list
 
 REJECT_REASONS = ("unreadable", "label")
 """Why rows are left out with data.on_error `skip`: their row group cannot be read, or a label is
@@ -31,7 +31,7 @@ class TableRows:
     """The feature's own row for null, behind those."""
 
 
-def table_sizes(data: Data) -> dict[str, int]:
+def table_sizes(data: FeatureColumns) -> dict[str, int]:
     """Rows of each table, by the feature that owns it: its `rows` and one for nulls per sharer."""
     sharers = [feature.table or name for name, feature in data.id_features()]
     return {
@@ -41,7 +41,7 @@ def table_sizes(data: Data) -> dict[str, int]:
     }
 
 
-def table_rows(data: Data) -> dict[str, TableRows]:
+def table_rows(data: FeatureColumns) -> dict[str, TableRows]:
     """For each id feature, the rows of its own or shared table."""
     rows_of = {n: f.rows for n, f in data.id_features() if f.rows is not None}
     places: dict[str, TableRows] = {}
@@ -69,6 +69,16 @@ class Ragged:
     def lengths(self) -> NDArray[np.int64]:
         """[n]"""
         return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class EncodedFeatures:
+    """What the model reads of n rows."""
+
+    ids: tuple[Ragged, ...]
+    """I features, n bags each."""
+    dense: NDArray[np.float32]
+    """[n, F]"""
 
 
 @dataclass(frozen=True)
@@ -107,14 +117,9 @@ def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
     Raises:
         DataError: a label that is neither 0, 1 nor null while data.on_error is `fail`.
     """
+    features = encode_features(table, data)
     columns = {name: table.column(name).combine_chunks() for name in columns_read(data)}
     unreadable = table.column(REJECTED).to_numpy()
-    places = table_rows(data)
-    ids = tuple(
-        _encode_ids(columns[feature.column or name], places[name])
-        for name, feature in data.id_features()
-    )
-    dense = [_encode_dense(columns[f.column or name], f) for name, f in data.dense_features()]
     numbers = [_numbers(columns[column]) for column in data.labels.values()]
     values = np.stack([values for values, _ in numbers], axis=1)
     known = np.stack([known for _, known in numbers], axis=1)
@@ -128,12 +133,32 @@ def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
     label_mask = known & usable
     nulls = np.stack([_holds_null(column) for column in columns.values()], axis=1)
     return EncodedRows(
-        ids=ids,
-        dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
+        ids=features.ids,
+        dense=features.dense,
         labels=np.where(label_mask, values, 0.0).astype(np.float32),
         label_mask=label_mask,
         nulls=nulls & usable,
         rejected=rejected,
+    )
+
+
+def encode_features(table: pa.Table, data: FeatureColumns) -> EncodedFeatures:
+    """What the model reads of the rows of `table`, which has every feature's column.
+
+    Training, prediction and a served model all encode by this function.
+    """
+    columns = {
+        column: table.column(column).combine_chunks() for column in feature_columns(data.features)
+    }
+    places = table_rows(data)
+    ids = tuple(
+        _encode_ids(columns[feature.column or name], places[name])
+        for name, feature in data.id_features()
+    )
+    dense = [_encode_dense(columns[f.column or name], f) for name, f in data.dense_features()]
+    return EncodedFeatures(
+        ids=ids,
+        dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
     )
 
 

@@ -1,10 +1,10 @@
 """Which Arrow types the columns of a click log may have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from recsys_mtl.config import Data, IdFeature, UserError
+from recsys_mtl.config import Data, Feature, IdFeature, UserError
 
 # What opening or reading a broken Parquet file raises: UnicodeDecodeError for damaged names.
 UNREADABLE = (OSError, UnicodeDecodeError, pa.ArrowException)
@@ -21,8 +21,12 @@ def in_one_line(error: Exception) -> str:
 
 def columns_read(data: Data) -> list[str]:
     """Names of the Parquet columns that training reads, each once."""
-    features = [feature.column or name for name, feature in data.features.items()]
-    return list(dict.fromkeys([*features, *data.labels.values()]))
+    return list(dict.fromkeys([*feature_columns(data.features), *data.labels.values()]))
+
+
+def feature_columns(features: Mapping[str, Feature]) -> list[str]:
+    """Names of the Parquet columns that features read, each once."""
+    return list(dict.fromkeys(feature.column or name for name, feature in features.items()))
 
 
 def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:

@@ -11,9 +11,7 @@ from recsys_mtl.data.plan import plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
-from recsys_mtl.distributed.sharding import (
-    ShardedTables,
-)
+from recsys_mtl.distributed.sharding import ShardedTables
 from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
@@ -23,6 +21,7 @@ from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.flat_memory import FlatMemory
 from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
 from recsys_mtl.worker.methods import method_of
+from recsys_mtl.worker.model import DistributedModel
 from recsys_mtl.worker.optimizers import DenseOptimizer
 from recsys_mtl.worker.state import Worker
 from recsys_mtl.worker.weighing import TaskWeigher
@@ -48,13 +47,10 @@ def build(
     Raises:
         UserError: a backend that cannot run here, or a body and a method that do not fit.
     """
-    tables = _tables(config, context, earlier_plan)
+    model = build_model(config, context, earlier_plan, body=body)
     operations = operations_of(_backend(config, context))
     method = method_of(config.method, operations) if method is None else method
-    made, ownership = _body(config, body or body_factory(config.model))
-    _refuse_what_does_not_fit(config, method, made, ownership)
-    made.to(context.device)
-    shared, task_specific = _in_flat_memory(made, config, context)
+    _refuse_what_does_not_fit(config, method, model.body, model.ownership)
     num_tasks = len(config.task_names)
     worker = Worker(
         config=config,
@@ -65,21 +61,40 @@ def build(
             global_batch_size=config.training.global_batch_size,
             seed=config.run.seed,
         ),
+        model=model,
+        shared_rows=model.shared.rows(num_tasks if method.compares_gradients else 1),
+        task_specific_gradient=torch.zeros_like(model.task_specific.vector),
+        weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
+        operations=operations,
+        optimizer=DenseOptimizer(
+            config.optimizer.dense, model.shared.vector, model.task_specific.vector, operations
+        ),
+    )
+    worker.state_dict()  # so that names which collide are found before training
+    return worker
+
+
+def build_model(
+    config: RunConfig,
+    context: WorkerContext,
+    earlier_plan: PlanRecord | None = None,
+    *,
+    body: BodyFactory | None = None,
+) -> DistributedModel:
+    """What scores a batch, with its initial parameters; see `build`."""
+    tables = _tables(config, context, earlier_plan)
+    made, ownership = _body(config, body or body_factory(config.model))
+    made.to(context.device)
+    shared, task_specific = _in_flat_memory(made, config, context)
+    return DistributedModel(
+        config=config,
+        context=context,
         tables=tables,
         body=made,
         ownership=ownership,
         shared=shared,
         task_specific=task_specific,
-        shared_rows=shared.rows(num_tasks if method.compares_gradients else 1),
-        task_specific_gradient=torch.zeros_like(task_specific.vector),
-        weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
-        operations=operations,
-        optimizer=DenseOptimizer(
-            config.optimizer.dense, shared.vector, task_specific.vector, operations
-        ),
     )
-    worker.state_dict()  # so that names which collide are found before training
-    return worker
 
 
 def body_shape(config: RunConfig) -> BodyShape:

@@ -73,6 +73,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
             numbers = vars(metadata) | {"config": job.config.model_dump(mode="json")}
             (folder / _METADATA).write_text(json.dumps(numbers, indent=2))
 
+    model = worker.model
     metrics = {
         "step": step,
         "epochs": step / worker.plan.steps_per_epoch,
@@ -80,9 +81,9 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         "totals": summary.totals,
         "sharding": metadata.sharding_plan,
         "parameters": {
-            "shared": worker.shared.size,
-            "tables": worker.tables.num_parameters() if worker.tables is not None else 0,
-            "task_specific": worker.task_specific.size,
+            "shared": model.shared.size,
+            "tables": model.tables.num_parameters() if model.tables is not None else 0,
+            "task_specific": model.task_specific.size,
         },
     }
     reporter.checkpointed(host.commit(write, metrics).wait())
@@ -169,4 +170,4 @@ def _refuse_incomplete(report: LoadReport, config: RunConfig) -> None:
 
 
 def _sharding_plan(worker: Worker) -> PlanRecord:
-    return worker.tables.plan if worker.tables is not None else {}
+    return worker.model.tables.plan if worker.model.tables is not None else {}

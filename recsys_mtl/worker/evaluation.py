@@ -7,41 +7,43 @@ from recsys_mtl.data.plan import Plan, plan_of
 from recsys_mtl.data.stream import BatchStream
 from recsys_mtl.distributed.collectives import all_reduce_sum
 from recsys_mtl.metrics.auc import AucHistogram, BinarySums, auc_from_histogram, summarise_binary
-from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.model import DistributedModel
 
 
-def stream_of(worker: Worker, manifest: Manifest, plan: Plan, first: int, last: int) -> BatchStream:
+def stream_of(
+    model: DistributedModel, manifest: Manifest, plan: Plan, first: int, last: int
+) -> BatchStream:
     """This worker's batches of steps `first` to `last` (exclusive) of a log."""
     return BatchStream(
         manifest,
         plan,
-        worker.config.data,
-        rank=worker.context.rank,
-        world_size=worker.context.world_size,
+        model.config.data,
+        rank=model.context.rank,
+        world_size=model.context.world_size,
         first_step=first,
         last_step=last,
     )
 
 
-def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
+def evaluate(model: DistributedModel, manifest: Manifest) -> dict[str, dict[str, float]]:
     """AUC, log-loss, calibration and label counts of each task over a whole log.
 
     Its forward is collective, too: every worker makes the same padded steps.
     """
-    num_tasks, device = len(worker.config.task_names), worker.context.device
+    num_tasks, device = len(model.config.task_names), model.context.device
     histogram, sums = AucHistogram(num_tasks, device), BinarySums(num_tasks, device)
     plan = plan_of(
         manifest,
-        worker.config.data,
-        global_batch_size=worker.config.training.global_batch_size,
+        model.config.data,
+        global_batch_size=model.config.training.global_batch_size,
         seed=None,
     )
     with (
         torch.no_grad(),
-        stream_of(worker, manifest, plan, 0, plan.steps_per_epoch) as batches,
+        stream_of(model, manifest, plan, 0, plan.steps_per_epoch) as batches,
     ):
         for batch in (b.to(device) for b in batches):
-            logits = worker.forward(worker.look_up(batch), batch.dense).logits
+            logits = model.score(batch)
             histogram.update(logits, batch.labels, batch.label_mask)
             sums.update(logits, batch.labels, batch.label_mask)
     auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
@@ -56,5 +58,5 @@ def evaluate(worker: Worker, manifest: Manifest) -> dict[str, dict[str, float]]:
     }
     return {
         task: {name: values[place] for name, values in columns.items()}
-        for place, task in enumerate(worker.config.task_names)
+        for place, task in enumerate(model.config.task_names)
     }

@@ -110,7 +110,7 @@ def products_of_tasks(
         return None
     layer_grams = None
     if "layer_grams" in worker.weigher.method.needs:
-        columns = worker.shared.layer_columns.values()
+        columns = worker.model.shared.layer_columns.values()
         layers = [worker.operations.gram_matrix(rows[:, place]) for place in columns]
         layer_grams = torch.stack(layers)
         body_gram = layer_grams.sum(dim=0)
@@ -133,7 +133,7 @@ def representation_gram(worker: Worker, tasks: Sequence[TaskGradients]) -> Tenso
     parts = list(zip(*(task.representation for task in tasks), strict=True))
     num_tasks = len(tasks)
     gram = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=worker.context.device)
-    for part, is_pooled in zip(parts, worker.ownership.pooled_parts, strict=True):
+    for part, is_pooled in zip(parts, worker.model.ownership.pooled_parts, strict=True):
         known = [gradient for gradient in part if gradient is not None]
         if not known or (is_pooled and not worker.tables_in_gram):
             continue

@@ -28,7 +28,7 @@ def parameters_before(worker: Worker, mode: StepMode, products: Products | None)
     compares = worker.weigher.method.compares_gradients
     until_next = steps_until_next_rows(worker.config.gradients, compares)
     is_last = mode.step // interval < (mode.step + until_next) // interval
-    return worker.shared.vector.clone() if is_last else None
+    return worker.model.shared.vector.clone() if is_last else None
 
 
 def applied_cosines(
@@ -39,7 +39,7 @@ def applied_cosines(
         num_tasks = len(worker.config.task_names)
         device = worker.context.device
         return torch.full((num_tasks,), torch.nan, dtype=torch.float64, device=device)
-    return descent_cosines(update.rows, products.body_gram, worker.shared.vector - before)
+    return descent_cosines(update.rows, products.body_gram, worker.model.shared.vector - before)
 
 
 def bytes_sent(
@@ -53,7 +53,7 @@ def bytes_sent(
     sent = dict.fromkeys(BYTE_KINDS, 0)
     if worker.context.world_size > 1:
         sent["dense_gradients"] = sums.bytes
-    if worker.tables is not None and lookup is not None:
-        gradient = worker.tables.gradient_bytes(len(lookup.pooled))
+    if worker.model.tables is not None and lookup is not None:
+        gradient = worker.model.tables.gradient_bytes(len(lookup.pooled))
         sent |= {**lookup.bytes_sent, "table_gradients": table_exchanges * gradient}
     return sent

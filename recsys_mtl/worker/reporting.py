@@ -56,7 +56,7 @@ class Reporter:
         self._evaluation: dict[str, dict[str, float]] = {}  # the newest, task by task
         self._checkpoint: CheckpointInfo | None = None  # the newest committed
         self._context, self._plan, self._feed = worker.context, worker.plan, feed
-        self._sharding = worker.tables.plan if worker.tables is not None else {}
+        self._sharding = worker.model.tables.plan if worker.model.tables is not None else {}
         self._last_step = job.last_step
         self._tasks = job.config.task_names
         self._columns = trace_columns(self._tasks, worker.weigher.method.diagnostics)

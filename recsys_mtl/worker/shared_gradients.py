@@ -72,7 +72,7 @@ def backward_through_trunk(
     for task, row in zip(tasks, rows, strict=True):
         stems.append(_write_row(worker, forward, task, row))
         sums.add(row)
-    covered = worker.tables is not None and worker.tables_in_gram
+    covered = worker.model.tables is not None and worker.tables_in_gram
     pooled = [forward.trunk.pooled_gradient(stem) for stem in stems] if covered else []
     return SharedGradients(rows, stems, pooled)
 
@@ -146,7 +146,7 @@ def _combined_row(
     )
     stem = _write_row(worker, forward, combined, row)
     sums.add(row)
-    if worker.tables is None:
+    if worker.model.tables is None:
         return SharedGradients(row[None], [stem], [])
     if not worker.tables_in_gram:
         # Outside the Gram a negative coefficient would be wrong.
@@ -156,7 +156,7 @@ def _combined_row(
 
 def _write_row(worker: Worker, forward: Forward, task: TaskGradients, row: Tensor) -> Tensor:
     """Overwrite `row` [P] with one loss's gradient of the shared parameters; returns the stem's."""
-    views, ownership = worker.shared.views(row), forward.ownership
+    views, ownership = worker.model.shared.views(row), forward.ownership
     below = {name: views[name] for name in ownership.trunk}
     stem = forward.trunk.backward(task.representation, below)
     for name in ownership.above:

@@ -8,25 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.config import RunConfig
 from recsys_mtl.data.plan import Plan
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.sharding import (
     Lookup,
-    ShardedTables,
     ShardOutputGradients,
     table_products,
 )
 from recsys_mtl.gradients.operations import Operations
-from recsys_mtl.model.bodies.contract import MultiTaskBody
 from recsys_mtl.model.dropout import dropout_masks
-from recsys_mtl.model.flat_memory import FlatMemory
-from recsys_mtl.model.forward import Forward, TaskGradients, run_forward
-from recsys_mtl.model.ownership import Ownership
+from recsys_mtl.model.forward import TaskGradients
+from recsys_mtl.worker.model import DistributedModel, merged_by_name
 from recsys_mtl.worker.optimizers import DenseOptimizer
 from recsys_mtl.worker.step_mode import StepMode, step_mode
 from recsys_mtl.worker.weighing import TaskWeigher
@@ -40,15 +35,7 @@ class Worker:
     context: WorkerContext
     plan: Plan
     """How data.train is cut into steps."""
-    tables: ShardedTables | None
-    """None for a model without id features."""
-    body: MultiTaskBody
-    ownership: Ownership
-    """Which of the body's shared parameters lie below the representation."""
-    shared: FlatMemory
-    """The body's shared parameters, [P]."""
-    task_specific: FlatMemory
-    """The tasks' own parameters, [H]: one layer per task."""
+    model: DistributedModel
     shared_rows: Tensor
     """[T, P], or [1, P] for a method that never compares the tasks' gradients: room for them."""
     task_specific_gradient: Tensor
@@ -70,48 +57,21 @@ class Worker:
         compares = self.weigher.method.compares_gradients
         return step_mode(self.config.gradients, compares, step)
 
-    def look_up(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Lookup | None:
-        """The batch's pooled embeddings; None for a model without id features.
-
-        The tables' learning rate is decided here: TorchRec's lookup takes it along.
-        """
-        if self.tables is None or batch.ids is None:
-            return None
-        return self.tables.look_up(batch.ids, learning_rate_factor)
-
-    def forward(
-        self, lookup: Lookup | None, dense: Tensor, masks: dict[str, Tensor] | None = None
-    ) -> Forward:
-        """The body on pooled embeddings and dense inputs.
-
-        Args:
-            masks: of dropout; None in evaluation.
-        """
-        return run_forward(
-            self.body,
-            self.ownership,
-            dense.new_empty(len(dense), 0) if lookup is None else lookup.pooled,
-            dense,
-            masks or {},
-            num_tasks=len(self.config.task_names),
-            precision=getattr(torch, self.config.training.precision),
-        )
-
     def dropout_masks(self, step: int) -> dict[str, Tensor]:
         """Site to its [B, units] mask for this worker's lanes at `step`; empty without dropout."""
         return dropout_masks(
-            self.body.dropout_sites(),
+            self.model.body.dropout_sites(),
             self.config.model.dropout,
             seed=self.config.run.seed,
             step=step,
             lanes=self.plan.lanes_of_worker(self.context.rank, self.context.world_size),
             rows_per_lane=self.plan.rows_per_lane,
-            like=self.shared.vector,
+            like=self.model.shared.vector,
         )
 
     def write_task_specific(self, tasks: Sequence[TaskGradients]) -> Tensor:
         """[H] Each task's gradient of its own parameters, in the worker's room for it."""
-        views = self.task_specific.views(self.task_specific_gradient)
+        views = self.model.task_specific.views(self.task_specific_gradient)
         for task in tasks:
             for name, gradient in task.task_specific.items():
                 views[name].copy_(gradient)
@@ -125,17 +85,17 @@ class Worker:
         Returns:
             One per gradient; none without tables.
         """
-        if self.tables is None or lookup is None:
+        if self.model.tables is None or lookup is None:
             return []
-        return [self.tables.to_shards(lookup, gradient) for gradient in pooled_gradients]
+        return [self.model.tables.to_shards(lookup, gradient) for gradient in pooled_gradients]
 
     def table_products(
         self, lookup: Lookup | None, gradients: Sequence[ShardOutputGradients]
     ) -> Tensor:
         """[O, O] float64: products of O gradients of the tables, of this worker's shards alone."""
-        assert self.tables is not None
+        assert self.model.tables is not None
         assert lookup is not None
-        touched = self.tables.task_gradients(lookup, gradients)
+        touched = self.model.tables.task_gradients(lookup, gradients)
         return table_products(touched, len(gradients), self.context.device)
 
     def update_tables(
@@ -152,10 +112,10 @@ class Worker:
             clip: [] multiplies the gradient.
             skip: [] bool: nothing moves.
         """
-        if self.tables is None or lookup is None or gradient is None:
+        if self.model.tables is None or lookup is None or gradient is None:
             return
         clips = self.config.training.gradient_clip_norm is not None
-        self.tables.update(lookup, gradient, clip=clip if clips else None, skip=skip)
+        self.model.tables.update(lookup, gradient, clip=clip if clips else None, skip=skip)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of model, tables, optimizers and method, by name.
@@ -165,18 +125,9 @@ class Worker:
         Raises:
             UserError: a parameter of the body has the name of something else.
         """
-        tensors: dict[str, Any] = {}
-        for part in (
-            self.shared.views(self.shared.vector),
-            self.task_specific.views(self.task_specific.vector),
-            self.optimizer.state_dict(self.shared, self.task_specific),
+        return merged_by_name(
+            self.model.body,
+            self.model.state_dict(),
+            self.optimizer.state_dict(self.model.shared, self.model.task_specific),
             self.weigher.state_dict(),
-            self.tables.state_dict() if self.tables is not None else {},
-        ):
-            if taken := tensors.keys() & part.keys():
-                raise UserError(
-                    f"the body {type(self.body).__name__} has a parameter {min(taken)!r}, which is "
-                    "the name of something else in a checkpoint; give it another name"
-                )
-            tensors |= part
-        return tensors
+        )

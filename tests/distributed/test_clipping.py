@@ -70,9 +70,9 @@ def odd_step(path: Path, context: WorkerContext, *overrides: str) -> Moves:
         return torch.cat([torch.zeros(0, dtype=torch.float64), *moves])
 
     return Moves(
-        shared=moved([*worker.body.shared_parameters()]),
+        shared=moved([*worker.model.body.shared_parameters()]),
         tables=moved([name for name in before if name.startswith("tables.")]),
-        own=moved([name for task in range(3) for name in worker.body.task_parameters(task)]),
+        own=moved([name for task in range(3) for name in worker.model.body.task_parameters(task)]),
         norm=record.update_norm.item(),
     )
 

@@ -72,7 +72,7 @@ def train(run_yaml: Path, context: WorkerContext) -> dict[str, dict[str, float]]
     with stream as batches:
         for batch in batches:
             train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
-    return evaluate(worker, read_manifest(config.data.eval, config.data))
+    return evaluate(worker.model, read_manifest(config.data.eval, config.data))
 
 
 def test_ids_with_a_time_stamp_in_their_upper_bits_are_told_apart(

@@ -57,9 +57,9 @@ def test_the_move_is_compared_with_each_task_s_gradient_of_the_body(
     overrides = (f"gradients.scope={scope}", "training.log_interval_steps=1")
     worker, batches = worker_and_batches(run_yaml, alone, *overrides)
     for batch in batches:  # Adam: the move is not the gradient's
-        before = worker.shared.vector.clone()
+        before = worker.model.shared.vector.clone()
         record = step(worker, batch)
-        move = (worker.shared.vector - before).double()
+        move = (worker.model.shared.vector - before).double()
         gradients = worker.shared_rows.double()  # as the step left them
         expected = -(gradients @ move) / (gradients.norm(dim=1) * move.norm())
         torch.testing.assert_close(record.applied, expected, rtol=1e-5, atol=1e-6)
@@ -68,13 +68,13 @@ def test_the_move_is_compared_with_each_task_s_gradient_of_the_body(
 def test_a_skipped_step_has_made_no_move_to_measure(run_yaml: Path, alone: WorkerContext) -> None:
     worker, batches = worker_and_batches(run_yaml, alone, "training.log_interval_steps=1")
     with torch.no_grad():
-        worker.body.task_parameters(0)["heads.purchase.0.bias"].fill_(torch.nan)
+        worker.model.body.task_parameters(0)["heads.purchase.0.bias"].fill_(torch.nan)
     before = numbers(worker)
     record = step(worker, batches[0])
     assert record.skipped
     assert record.applied.isnan().all()
     assert torch.equal(
-        worker.shared.views(worker.shared.vector)["bottom.layers.0.weight"],
+        worker.model.shared.views(worker.model.shared.vector)["bottom.layers.0.weight"],
         before["bottom.layers.0.weight"],
     )
 

@@ -60,10 +60,10 @@ def losses_of(logits: Tensor, batch: ClickBatch) -> Tensor:
 def found(worker: Worker, batch: ClickBatch, combine_by: TaskWeighting | None) -> SharedGradients:
     """By the step's own way, into rows that hold another step's numbers."""
     for row in worker.shared_rows:
-        for view in worker.shared.views(row).values():
+        for view in worker.model.shared.views(row).values():
             view.fill_(torch.nan)
-    lookup = worker.look_up(batch)
-    forward = worker.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
+    lookup = worker.model.look_up(batch)
+    forward = worker.model.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
     tasks = forward.backward_to_representation(losses_of(forward.logits, batch))
     sums = PendingSums()
     shared = backward_through_trunk(worker, forward, tasks, sums, combine_by)
@@ -72,12 +72,12 @@ def found(worker: Worker, batch: ClickBatch, combine_by: TaskWeighting | None) -
 
 
 def expected(worker: Worker, batch: ClickBatch) -> Expected:
-    lookup = worker.look_up(batch)
+    lookup = worker.model.look_up(batch)
     assert lookup is not None
     pooled, masks = lookup.pooled.detach().requires_grad_(), worker.dropout_masks(batch.step)
-    parts = worker.body.representation(BodyInputs(pooled, batch.dense), masks)
-    logits = torch.stack([worker.body.logits(parts, task, masks) for task in range(3)], dim=1)
-    shared = worker.body.shared_parameters()
+    parts = worker.model.body.representation(BodyInputs(pooled, batch.dense), masks)
+    logits = torch.stack([worker.model.body.logits(parts, task, masks) for task in range(3)], dim=1)
+    shared = worker.model.body.shared_parameters()
     rows = [
         torch.autograd.grad(
             loss,
@@ -93,12 +93,12 @@ def expected(worker: Worker, batch: ClickBatch) -> Expected:
 
 
 def assert_row(worker: Worker, row: Tensor, values: dict[str, Tensor]) -> None:
-    views = worker.shared.views(row)
+    views = worker.model.shared.views(row)
     assert views.keys() == values.keys()
     for name, value in values.items():
         torch.testing.assert_close(views[name], value, rtol=1e-4, atol=1e-6, msg=name)
     padding = row.clone()
-    for view in worker.shared.views(padding).values():
+    for view in worker.model.shared.views(padding).values():
         view.zero_()
     assert not padding.any()
 

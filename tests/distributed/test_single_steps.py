@@ -113,7 +113,7 @@ def test_a_step_that_is_not_finite_moves_nothing_at_all(
         spoilt = replace(batches[1], dense=torch.full_like(batches[1].dense, torch.inf))
         record = step(worker, spoilt)
     else:  # one task's
-        bias = worker.body.task_parameters(2)["heads.wish.0.bias"]
+        bias = worker.model.body.task_parameters(2)["heads.wish.0.bias"]
         saved = bias.detach().clone()
         with torch.no_grad():
             bias.fill_(torch.nan)
@@ -127,7 +127,7 @@ def test_a_step_that_is_not_finite_moves_nothing_at_all(
         torch.testing.assert_close(after[name], value, rtol=0, atol=0, msg=name)
     assert not step(worker, batches[2]).skipped
     moved = numbers(worker)
-    for name in (*worker.body.shared_parameters(), "heads.wish.0.weight", "tables.item"):
+    for name in (*worker.model.body.shared_parameters(), "heads.wish.0.weight", "tables.item"):
         assert not torch.equal(moved[name], before[name]), name
 
 

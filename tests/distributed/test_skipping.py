@@ -81,7 +81,7 @@ def test_one_gradient_that_is_not_finite_is_enough(
     overrides = (f"method={{kind: {method}}}", f"training.gradient_clip_norm={limit}")
     worker, batches = worker_and_batches(run_yaml, alone, *overrides)
     assert not step(worker, batches[0]).skipped  # Adam has momentum from here on
-    memory = worker.shared if root == "root" else worker.task_specific
+    memory = worker.model.shared if root == "root" else worker.model.task_specific
     memory.views(memory.vector)[root].zero_()
     assert_nothing_moves(worker, batches[1])
     memory.views(memory.vector)[root].fill_(1.0)

@@ -69,7 +69,7 @@ def move_tables(
     config = load_config(path, overrides)
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
-    parameters = worker.body.shared_parameters()
+    parameters = worker.model.body.shared_parameters()
     with torch.no_grad():
         table(worker).copy_(torch.eye(4))
         parameters["bottom.layers.0.bias"].fill_(5.0)  # the unit is active in every row
@@ -77,9 +77,9 @@ def move_tables(
         manifest, worker.plan, config.data, rank=0, world_size=1, first_step=0, last_step=1
     ) as batches:
         (batch,) = batches
-    lookup = worker.look_up(batch)
+    lookup = worker.model.look_up(batch)
     assert lookup is not None
-    forward = worker.forward(lookup, batch.dense)
+    forward = worker.model.forward(lookup, batch.dense)
     used = lookup.pooled.detach()[:, :3]  # [B, 3] one-hot, in the order of the shuffle
     deltas = GRADIENTS @ used.T
     deltas = deltas - deltas.sum(dim=1, keepdim=True) * (used.sum(dim=1) == 0)  # none for the bias

@@ -79,11 +79,11 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
         "weights": torch.stack(weights),
         "coefficients": torch.stack(coefficients),
         "opposed": opposed,
-        "plan": worker.tables.plan if worker.tables is not None else {},
+        "plan": worker.model.tables.plan if worker.model.tables is not None else {},
         "grams": torch.stack(grams),
         "parameters": {
             name: tensor.clone()
-            for memory in (worker.shared, worker.task_specific)
+            for memory in (worker.model.shared, worker.model.task_specific)
             for name, tensor in memory.views(memory.vector).items()
         },
         "tables": whole_tables(worker),
@@ -92,10 +92,10 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
 
 def whole_tables(worker: Worker) -> dict[str, torch.Tensor]:
     """Every table put together from its shards, on rank 0."""
-    assert worker.tables is not None
+    assert worker.model.tables is not None
     mine: list[Any] = [
         (name, shard.metadata.shard_offsets, shard.tensor.detach().clone(), tensor.size())
-        for name, tensor in worker.tables.state_dict().items()
+        for name, tensor in worker.model.tables.state_dict().items()
         if name.startswith("tables.")
         for shard in tensor.local_shards()
     ]
