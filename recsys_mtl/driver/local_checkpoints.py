@@ -6,12 +6,12 @@ at any moment.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 
 INDEX = "local_checkpoints.json"
 """The index in a run's folder; it holds `{"checkpoints": [names, oldest first]}`."""
@@ -33,9 +33,9 @@ class LocalCheckpoints:
         self._names = _read_index(self._folder)
         self._remove_others()
 
-    def newest(self) -> "LocalCheckpoint | None":
+    def newest(self) -> StoredCheckpoint | None:
         """Return the newest committed checkpoint; None before the first."""
-        return LocalCheckpoint(self._folder, self._names[-1]) if self._names else None
+        return StoredCheckpoint(self._folder, self._names[-1]) if self._names else None
 
     def commit(self, write: Callable[[Path], None]) -> int:
         """Have a checkpoint written into an empty folder, commit it, and return its bytes.
@@ -57,33 +57,6 @@ class LocalCheckpoints:
         for name in self._folder.names():
             if name.lstrip(".").startswith(_PREFIX) and name not in self._names:
                 self._folder.remove_folder(name)
-
-
-class LocalCheckpoint:
-    """Reads one committed checkpoint; see `CheckpointSource`."""
-
-    def __init__(self, run_folder: Folder, name: str) -> None:
-        self._run_folder, self._name = run_folder, name
-
-    def read(self, name: str) -> bytes:
-        """Return the content of one small file.
-
-        Raises:
-            UserError: the checkpoint has no such file.
-        """
-        content = self._run_folder.read(f"{self._name}/{name}")
-        if content is None:
-            raise UserError(
-                f"{self._run_folder.url}/{self._name} is committed, but {name} is missing there; "
-                "restore it, choose another run.name, or start anew with --fresh"
-            )
-        return content
-
-    @contextmanager
-    def as_folder(self) -> Iterator[Path]:
-        """Give the path of the whole checkpoint on this machine, while the context lasts."""
-        with self._run_folder.on_this_machine(self._name) as folder:
-            yield folder
 
 
 def _read_index(folder: Folder) -> Sequence[str]:

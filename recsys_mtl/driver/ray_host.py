@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from recsys_mtl.config import Cluster
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.exporter.client import ExporterFeed
 from recsys_mtl.exporter.snapshot import CheckpointInfo
@@ -27,15 +28,7 @@ class RayHost:
         Args:
             exporter: handle of the run's exporter.
         """
-        context = ray.train.get_context()
-        torch.set_num_threads(job.config.cluster.cpus_per_worker)
-        device = ray.train.torch.get_device() if job.device == "cuda" else torch.device("cpu")
-        self.context = WorkerContext(
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            local_world_size=context.get_local_world_size(),
-            device=device,
-        )
+        self.context = worker_context(job.config.cluster, job.device)
         self.feed = ExporterFeed(exporter if self.context.rank == 0 else None)
 
     def last_checkpoint(self) -> "RayCheckpoint | None":
@@ -53,6 +46,22 @@ class RayHost:
             ray.train.report(dict(metrics), checkpoint=checkpoint)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes=own_bytes))
+
+
+def worker_context(cluster: Cluster, device: str) -> WorkerContext:
+    """Who this worker of a Ray Train worker group is; its torch threads are set.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
+    context = ray.train.get_context()
+    torch.set_num_threads(cluster.cpus_per_worker)
+    return WorkerContext(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        local_world_size=context.get_local_world_size(),
+        device=ray.train.torch.get_device() if device == "cuda" else torch.device("cpu"),
+    )
 
 
 class RayCheckpoint:
