@@ -20,8 +20,6 @@ from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
 from recsys_mtl.worker.job import TrainJob
 
-_CHECKPOINTS_KEPT = 2
-
 
 def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
     """Train to the end, or to where the workers were asked to stop; metrics of the last report.
@@ -53,7 +51,7 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
             failure_config=FailureConfig(
                 max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.config.training.checkpoints_kept),
             callbacks=[_StopAtUserErrors()],
         ),
     )
