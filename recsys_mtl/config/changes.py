@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "training.auc_window_steps",
     "training.checkpoint_interval_steps",
     "training.evaluation_interval_steps",
+    "training.checkpoints_kept",
     "sharding",
     "cluster",
     "metrics",

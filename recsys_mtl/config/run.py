@@ -68,6 +68,9 @@ class Training(Section):
     """Steps between checkpoints; null leaves only the one at the end."""
     evaluation_interval_steps: PositiveInt | None = None
     """Steps between evaluations on data.eval; null leaves only the one at the end."""
+    checkpoints_kept: PositiveInt = 2
+    """How many checkpoints stay: the newest. With `best_by` the best, and always the newest
+    besides."""
 
 
 class Cluster(Section):

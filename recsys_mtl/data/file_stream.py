@@ -1,6 +1,6 @@
 """Rows of whole files in their own order, for prediction: encoded, beside the columns to keep."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa

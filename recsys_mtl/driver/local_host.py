@@ -34,7 +34,7 @@ class LocalHost:
     def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> FinishedCommit:
         """Write and commit a checkpoint before this returns."""
         started = time.perf_counter()
-        size_bytes = self._checkpoints.commit(write)
+        size_bytes = self._checkpoints.commit(write, step=metrics["step"], scores=metrics["scores"])
         self.metrics = dict(metrics)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes))

@@ -61,7 +61,8 @@ class LocalRunner:
         )
         try:
             with ended_by_ctrl_c(), here as context:
-                host = LocalHost(context, self._exporter, LocalCheckpoints(job.run_url))
+                kept = LocalCheckpoints(job.run_url, job.config.training.checkpoints_kept)
+                host = LocalHost(context, self._exporter, kept)
                 train_run(host, job)
         except UserError:
             raise

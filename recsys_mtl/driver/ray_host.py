@@ -1,5 +1,6 @@
 """A worker's surroundings under Ray Train: who it is, its checkpoints, the run's exporter."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import torch
 
 from recsys_mtl.config import Cluster
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.driver.committed import RAY_NO_SCORE
 from recsys_mtl.exporter.client import ExporterFeed
 from recsys_mtl.exporter.snapshot import CheckpointInfo
 from recsys_mtl.worker.host import FinishedCommit
@@ -43,9 +45,16 @@ class RayHost:
             write(Path(folder))
             own_bytes = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
             checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(dict(metrics), checkpoint=checkpoint)
+            ray.train.report(_for_ray_train(metrics), checkpoint=checkpoint)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes=own_bytes))
+
+
+def _for_ray_train(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The same metrics, with a score that Ray Train can sort by where none is known."""
+    scores = metrics["scores"].items()
+    known = {by: RAY_NO_SCORE if math.isnan(score) else score for by, score in scores}
+    return {**metrics, "scores": known}
 
 
 def worker_context(cluster: Cluster, device: str) -> WorkerContext:

@@ -21,8 +21,6 @@ from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
 from recsys_mtl.worker.job import TrainJob
 
-_CHECKPOINTS_KEPT = 2
-
 
 def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
     """Train to the end, or to where the workers were asked to stop; metrics of the last report.
@@ -42,7 +40,7 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         job.device,
         name=name,
         storage_path=storage_path,
-        checkpoints=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+        checkpoints=CheckpointConfig(num_to_keep=job.config.training.checkpoints_kept),
     )
     return fit_trainer(
         trainer, f"run {name!r} failed", "; the same command goes on from its last checkpoint"

@@ -13,6 +13,15 @@ checkpoint_manager_snapshot.json  Ray Train's index of those that are committed
 A run that trains in its driver's process (cluster.num_workers: 0) has besides
 local_checkpoint_*      its checkpoints
 local_checkpoints.json  the index of those that are committed
+
+`committed.checkpoints_of` reads both indexes. The local one is
+{"checkpoints": [{"name": "local_checkpoint_000007", "step": 400, "score": 0.81,
+                  "scored_by": "mean_auc@5d41402abc4b"}]}
+with the oldest first; `score` is null where a checkpoint has none, and `scored_by` null without
+training.best_by. Ray Train's holds what a worker said with each checkpoint, under "metrics":
+{"step": 400, "scores": {"mean_auc@5d41402abc4b": 0.81}}, with the lowest
+float for a checkpoint that has no score, and {} without training.best_by. The larger score is the
+better: the log-loss has a minus.
 """
 
 import io
@@ -23,13 +32,11 @@ from typing import Any, Literal
 import yaml
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.driver.local_checkpoints import INDEX as _LOCAL_INDEX
+from recsys_mtl.driver.committed import LOCAL_INDEX, RAY_INDEX
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
-
-_RAY_TRAIN_RECORD = "checkpoint_manager_snapshot.json"
 
 TrainedBy = Literal["ray", "this process"]
 """Ray Train's workers, or the process that started the run."""
@@ -83,9 +90,9 @@ class RunFolder:
 
         None before the first one: there is no run yet that could go on.
         """
-        if self._files.exists(_RAY_TRAIN_RECORD):
+        if self._files.exists(RAY_INDEX):
             return "ray"
-        return "this process" if self._files.exists(_LOCAL_INDEX) else None
+        return "this process" if self._files.exists(LOCAL_INDEX) else None
 
     def delete(self) -> None:
         """Remove the whole run.

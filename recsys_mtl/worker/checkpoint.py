@@ -80,6 +80,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
     model = worker.model
     metrics = {
         "step": step,
+        "scores": {},
         "epochs": step / worker.plan.steps_per_epoch,
         "evaluation": summary.evaluation,
         "totals": summary.totals,

@@ -19,7 +19,9 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from pipelines import synthetic_clicks
 from recsys_mtl.config import RunConfig
 from recsys_mtl.config.file import load_config
+from recsys_mtl.driver.committed import checkpoints_of
 from recsys_mtl.driver.launch import launch
+from recsys_mtl.driver.storage import Folder
 from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
 from recsys_mtl.metrics.trace import read_trace
 from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks, MultiTaskBody
@@ -97,8 +99,7 @@ def trace_of(folder: Path, run: str) -> pd.DataFrame:
 
 
 def committed(folder: Path, run: str) -> list[str]:
-    index = folder / "runs" / run / "local_checkpoints.json"
-    return list(json.loads(index.read_text())["checkpoints"]) if index.exists() else []
+    return [c.name for c in checkpoints_of(Folder(f"{folder}/runs/{run}"))]
 
 
 def tensors_of(folder: Path, run: str) -> dict[str, Tensor]:
