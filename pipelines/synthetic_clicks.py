@@ -20,6 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,12 +164,14 @@ def write_click_log(
     for split in ("train", "eval"):
         _empty(out / split)
     world = build_world(seed)
-    shape = {"seed": seed, "files": files, "row_group_rows": row_group_rows, "days": days}
+    write = partial(
+        write_split, world, seed=seed, files=files, row_group_rows=row_group_rows, days=days
+    )
     for folder, day, rows_of_day in _train_parts(out / "train", rows, days):
         folder.mkdir(exist_ok=True)
-        for _ in write_split(world, folder, "train", rows=rows_of_day, day=day, **shape):
+        for _ in write(folder, "train", rows=rows_of_day, day=day):
             pass  # only eval is judged, and holding train's probabilities would not scale
-    groups = list(write_split(world, out / "eval", "eval", rows=eval_rows, day=days, **shape))
+    groups = list(write(out / "eval", "eval", rows=eval_rows, day=days))
     scores, labels = (np.concatenate(arrays) for arrays in zip(*groups, strict=True))
     truth = {task: auc(scores[:, index], labels[:, index]) for index, task in enumerate(TASKS)}
     content = {
