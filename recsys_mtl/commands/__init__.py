@@ -1,6 +1,8 @@
 """The commands of recsys-mtl, one file each: its arguments, and what it does with them.
 
 check.py      validate a run's YAML and its data; train nothing
+evaluate.py   judge a trained run by a log, alone or against another run
+predict.py    score every row of a log with a trained run
 settings.py   print every setting, or a JSON Schema of them
 train.py      train, or go on with, a run
 

@@ -110,7 +110,7 @@ def read_manifest(
         raise DataError(
             f"{url} holds no rows in {len(files)} file(s); give a log with at least one"
         )
-    root, digest = _common_folder(files), hashlib.sha256()
+    root, digest = common_folder(files), hashlib.sha256()
     for footer in footers:
         digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
     empty = tuple(footer.file for footer in footers if not any(footer.row_counts))
@@ -182,7 +182,7 @@ def _is_hidden(file: str, root: str) -> bool:
     return any(part.startswith(("_", ".")) for part in file.removeprefix(root).split("/"))
 
 
-def _common_folder(files: list[str]) -> str:
+def common_folder(files: list[str]) -> str:
     """The deepest folder that holds all the (sorted) files."""
     first, last = files[0].split("/")[:-1], files[-1].split("/")[:-1]
     depth = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)

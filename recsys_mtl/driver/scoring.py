@@ -14,11 +14,12 @@ Advance = Callable[[int], None]
 """Is told of so many more rows."""
 
 
-def run_scoring(job: ScoringJob, what: str) -> dict[str, Any]:
+def run_scoring(job: ScoringJob, what: str, rows: int) -> dict[str, Any]:
     """Do the job on the workers that its model's configuration asks for.
 
     Args:
         what: is done with the rows, for the progress bar.
+        rows: that are scored in all.
 
     Returns:
         What the workers found.
@@ -28,7 +29,7 @@ def run_scoring(job: ScoringJob, what: str) -> dict[str, Any]:
         TrainingError: a worker failed, more often than cluster.max_restarts.
     """
     config: RunConfig = job.model.config
-    with showing_rows(what, job.log.rows) as advance:
+    with showing_rows(what, rows) as advance:
         # Each branch imports what the other one does without.
         if config.cluster.in_this_process:
             from recsys_mtl.driver.local_scoring import score_here

@@ -47,6 +47,11 @@ class Folder:
         self._whole = bool(_OBJECT_STORES & protocols)
         self._key = uuid.uuid4().hex
 
+    @property
+    def path(self) -> str:
+        """Its path on its file system, as listings there have it."""
+        return str(self._path).rstrip("/")
+
     def exists(self, name: str = "") -> bool:
         """Whether there is a file of this name, or the folder itself."""
         with self._named():

@@ -61,8 +61,8 @@ class EvaluationJob:
     """The column by whose values AUC is taken group by group, and groups are drawn."""
     slices: tuple[str, ...] = ()
     """Columns that have a table each, a line per value."""
-    draws: bool = False
-    """Whether the drop of AUC from `against` to `model` is to have an interval."""
+    max_auc_drop: float | None = None
+    """How much lower than that of `against` a task's AUC may be; None without a gate."""
 
 
 @dataclass(frozen=True)

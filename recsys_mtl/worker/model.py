@@ -67,6 +67,7 @@ class DistributedModel:
             precision=getattr(torch, self.config.training.precision),
         )
 
+    @torch.no_grad()  # and not inference_mode, under which fbgemm's CPU look-up has no kernel
     def score(self, batch: ClickBatch | FeatureBatch) -> Tensor:
         """[B, T] The batch's logits; collective, so every worker makes the same calls."""
         return self.forward(self.look_up(batch), batch.dense).logits

@@ -10,8 +10,6 @@ B rows of a step on this worker, T tasks.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import torch
-
 from recsys_mtl.config import FeatureColumns
 from recsys_mtl.data.batch import FeatureBatch, assemble_features
 from recsys_mtl.data.features import EncodedFeatures
@@ -40,7 +38,6 @@ def predict_log(host: ScoringHost, job: PredictionJob, model: DistributedModel) 
     if host.context.rank == 0:
         host.advance(job.log.rows - sum(missing.values()))
     with (
-        torch.inference_mode(),
         file_stream(job.log, config.data, shares[host.context.rank], job.keep) as stream,
         PredictedFiles(job.output, job.names, config.task_names) as outputs,
     ):
