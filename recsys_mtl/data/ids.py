@@ -40,7 +40,7 @@ def rows_of_integers(
     compact = bits < np.uint64(rows)
     if compact.all():
         return bits.view(np.int64)
-    return np.where(compact, bits, _rows_of_hashes(_finalised(bits + _GOLDEN), rows)).view(np.int64)
+    return np.where(compact, bits, _rows_of_hashes(finalised(bits + _GOLDEN), rows)).view(np.int64)
 
 
 def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
@@ -61,8 +61,8 @@ def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
     return _rows_of_hashes(hashes, rows).view(np.int64)
 
 
-def _finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[n] Splitmix64's finaliser (Steele, Lea and Flood 2014), written into `z`."""
+def finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), written into `z`."""
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
