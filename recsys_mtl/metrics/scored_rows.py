@@ -194,14 +194,14 @@ class ScoredRows:
 
 
 def pairs(new: ScoredRows, other: ScoredRows) -> Iterator[ScoredBlock]:
-    """Yields the chunks of two models' spills as one: logits [n, 2, T], the new model's first.
+    """Yields the partitions of two models' spills as one: logits [n, 2, T], the new model's first.
 
     Raises:
         UserError: the two do not hold the same rows in the same order.
     """
     if new.num_rows != other.num_rows:
         raise UserError(_NOT_ALIKE.format(f"{new.num_rows:,} rows and {other.num_rows:,}"))
-    for ours, theirs in zip(new.chunks(), other.chunks(), strict=True):
+    for ours, theirs in zip(new.partitions(), other.partitions(), strict=True):
         for name in ("keys", "labels", "weights"):
             if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
                 raise UserError(_NOT_ALIKE.format(f"other {name}"))
