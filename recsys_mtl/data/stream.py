@@ -127,7 +127,7 @@ class _LaneReader:
 
     def __init__(self, manifest: Manifest, data: Data) -> None:
         self._filesystem, _ = fsspec.core.url_to_fs(manifest.url)
-        self._groups = manifest.row_groups
+        self._groups, self._event_times = manifest.row_groups, manifest.event_times
         self._footers: dict[tuple[str, int], pq.FileMetaData] = {}
         self._data = data
 
@@ -160,7 +160,7 @@ class _LaneReader:
                 f"{source}: types that do not go together: {in_one_line(error)}; write each column "
                 "with one type"
             ) from None
-        return encode(table, self._data, source)
+        return encode(table, self._data, source, self._event_times)
 
     def _read(self, span: Span) -> pa.Table:
         """The columns read of one span, and the column that marks unreadable rows."""
@@ -241,4 +241,6 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_decimal(kind):
         return pa.float64()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp(kind.unit)  # the same instant, in UTC: zones may differ between files
     return pa.uint8() if pa.types.is_boolean(kind) else kind

@@ -31,7 +31,8 @@ def evaluate(model: DistributedModel, manifest: Manifest) -> dict[str, dict[str,
     Its forward is collective, too: every worker makes the same padded steps.
     """
     num_tasks, device = len(model.config.task_names), model.context.device
-    histogram, sums = AucHistogram(num_tasks, device), BinarySums(num_tasks, device)
+    histogram = AucHistogram(num_tasks, device, weighted=model.config.data.weighs_rows)
+    sums = BinarySums(num_tasks, device)
     plan = plan_of(
         manifest,
         model.config.data,
@@ -44,14 +45,15 @@ def evaluate(model: DistributedModel, manifest: Manifest) -> dict[str, dict[str,
     ):
         for batch in (b.to(device) for b in batches):
             logits = model.score(batch)
-            histogram.update(logits, batch.labels, batch.label_mask)
-            sums.update(logits, batch.labels, batch.label_mask)
+            histogram.update(logits, batch.labels, batch.label_mask, batch.label_weights)
+            sums.update(logits, batch.labels, batch.label_mask, batch.label_weights)
     auc = auc_from_histogram(all_reduce_sum(histogram.state())).tolist()
     summary = summarise_binary(all_reduce_sum(sums.state()))
     columns = {
         "auc": auc,
         "log_loss": summary.log_loss.tolist(),
         "calibration": summary.calibration.tolist(),
+        "weight": summary.weight.tolist(),
     } | {
         name: [int(count) for count in getattr(summary, name).tolist()]
         for name in ("positives", "rows", "not_finite")
