@@ -1,7 +1,8 @@
 """The run's configuration: one frozen tree, read from one YAML file.
 
 section.py    what all parts are made of; the errors a user can mend
-data.py       features, labels and where the log lies
+data.py       features and where the log lies
+label.py      what a task learns of a row, and from which rows
 model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
@@ -15,6 +16,7 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 from recsys_mtl.config.changes import refuse_changes
 from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
 from recsys_mtl.config.gradients import Gradients
+from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import AdamConfig, Optimizer, SgdConfig, TableOptimizer
@@ -34,6 +36,7 @@ __all__ = [
     "GradOPS",
     "Gradients",
     "IdFeature",
+    "Label",
     "Method",
     "Metrics",
     "MixtureOfExpertsBody",

@@ -94,7 +94,7 @@ def _on_the_same_rows(
 
 
 def _described(labels: Mapping[str, Any]) -> str:
-    return ", ".join(f"{task} ({column})" for task, column in labels.items())
+    return ", ".join(f"{task} ({label.column})" for task, label in labels.items())
 
 
 def show_evaluation(found: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
+from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
 from recsys_mtl.driver.endpoint import Endpoint
@@ -50,6 +51,7 @@ def launch(
     """
     _refuse_a_passing_folder(config)
     train = read_manifest(config.data.train, config.data)
+    refuse_too_short_logs(train.event_times, config.data, train.url)
     evaluation = read_manifest(config.data.eval, config.data)
     end, folder = _last_step(config, train), RunFolder(config)
     finished = None if fresh else _finished(folder, config, train, end)

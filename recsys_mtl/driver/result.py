@@ -36,7 +36,10 @@ def result_of(
             "positives": numbers["positives"],
             "rows": numbers["rows"],
             "not_finite": numbers["not_finite"],
-            "mean_weight": totals["weight_sums"][task] / steps,
+            **_sum_of_weights(config, task, numbers),
+            # Over the steps in which the task had a gradient, and how many these were.
+            "mean_weight": _mean(totals["weight_sums"][task], totals["labelled_steps"][task]),
+            "labelled_steps": totals["labelled_steps"][task],
         }
         for task, numbers in metrics["evaluation"].items()
     }
@@ -70,6 +73,16 @@ def result_of(
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
     }
+
+
+def _sum_of_weights(config: RunConfig, task: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    """What the rows of data.eval count together, for a task that weighs them."""
+    is_weighted = config.data.labels[task].sample_weight is not None
+    return {"weight": numbers["weight"]} if is_weighted else {}
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
 
 
 def _known(value: float) -> float | None:

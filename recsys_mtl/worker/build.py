@@ -4,6 +4,7 @@ T tasks.
 """
 
 import torch
+from torch import Tensor
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest
@@ -64,6 +65,7 @@ def build(
         model=model,
         shared_rows=model.shared.rows(num_tasks if method.compares_gradients else 1),
         task_specific_gradient=torch.zeros_like(model.task_specific.vector),
+        loss_weights=_loss_weights(config, context),
         weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),
         operations=operations,
         optimizer=DenseOptimizer(
@@ -174,6 +176,12 @@ def _refuse_what_does_not_fit(
             f"({', '.join(ownership.above)}), of which nothing would be known there; choose "
             "space: parameters"
         )
+
+
+def _loss_weights(config: RunConfig, context: WorkerContext) -> Tensor:
+    """[T] `loss_weight` of each task."""
+    weights = [label.loss_weight for label in config.data.labels.values()]
+    return torch.tensor(weights, dtype=torch.float32).to(context.device)
 
 
 def _backend(config: RunConfig, context: WorkerContext) -> Backend:

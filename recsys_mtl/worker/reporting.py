@@ -63,7 +63,10 @@ class Reporter:
         self._seldom = [column.name for column in self._columns if column.seldom]
         self._columns_read = columns_read(job.config.data)
         self._window = WindowMetrics(
-            len(self._tasks), job.config.training.auc_window_steps, self._context.device
+            len(self._tasks),
+            job.config.training.auc_window_steps,
+            self._context.device,
+            weighted=job.config.data.weighs_rows,
         )
         self._recent: dict[str, dict[str, float]] = {}
         self._records: list[StepRecord] = []
@@ -87,7 +90,7 @@ class Reporter:
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
-        self._window.update(logits, batch.labels, batch.label_mask)
+        self._window.update(logits, batch.labels, batch.label_mask, batch.label_weights)
         self._records.append(record)
         if batch.rows:
             self._nulls += batch.nulls
