@@ -4,14 +4,14 @@ import re
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
 from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
-from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
+from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
 
 
@@ -26,12 +26,20 @@ def _port_or_range(value: object) -> object:
     return value
 
 
+_PORT_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 65535},
+        {"type": "string", "pattern": r"^\d{1,5}-\d{1,5}$"},
+    ]
+}
+
+
 class Run(Section):
     """What the run is called and where it lives."""
 
     name: Annotated[
         str,
-        spelled(
+        Spelled(
             r"[A-Za-z0-9][A-Za-z0-9._-]*",
             "letters, digits, '.', '_' and '-', none of the last three first",
         ),
@@ -110,7 +118,7 @@ class Metrics(Section):
 
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
-    port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
+    port: Annotated[int | str, BeforeValidator(_port_or_range), WithJsonSchema(_PORT_SCHEMA)] = 0
     """0 takes any free port, 9400-9420 the first free one of these. The URL is printed.
     Ray's workers use 10002 to 19999."""
     bearer_token_file: str | None = None

@@ -1,8 +1,10 @@
 """Arrow columns to numpy: ids of table rows, dense numbers, labels and masks.
 
-n rows, I id features, F dense features, T tasks, C columns read, R reasons to reject a row.
+n rows, I id features, F dense features, T tasks, C columns read, K key columns, R reasons to
+reject a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys_mtl.config import Data, DenseFeature, FeatureColumns
 from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
+from recsys_mtl.data.keys import keys_of
 from recsys_mtl.data.schema import DataError, columns_read, feature_columns, is_list
 
 REJECT_REASONS = ("unreadable", "label")
@@ -80,6 +83,12 @@ class EncodedFeatures:
     dense: NDArray[np.float32]
     """[n, F]"""
 
+    def slice(self, start: int, stop: int) -> "EncodedFeatures":
+        """Rows start to stop (exclusive)."""
+        return EncodedFeatures(
+            tuple(bags.slice(start, stop) for bags in self.ids), self.dense[start:stop]
+        )
+
 
 @dataclass(frozen=True)
 class EncodedRows:
@@ -98,6 +107,8 @@ class EncodedRows:
     rejected: NDArray[np.bool_]
     """[n, R] True where a row is left out for that one of `REJECT_REASONS`, at most one per row;
     all its labels are masked."""
+    keys: NDArray[np.uint64]
+    """[n, K] The key of each row's value in each of the key columns asked for."""
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """Rows start to stop (exclusive)."""
@@ -108,11 +119,18 @@ class EncodedRows:
             self.label_mask[start:stop],
             self.nulls[start:stop],
             self.rejected[start:stop],
+            self.keys[start:stop],
         )
 
 
-def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
+def encode(
+    table: pa.Table, data: Data, source: str, key_columns: Sequence[str] = ()
+) -> EncodedRows:
     """The rows of `table`, which has the columns read and, for rows to reject, `REJECTED`.
+
+    Args:
+        source: the files that the rows are from, for messages.
+        key_columns: K columns whose values become keys.
 
     Raises:
         DataError: a label that is neither 0, 1 nor null while data.on_error is `fail`.
@@ -139,7 +157,16 @@ def encode(table: pa.Table, data: Data, source: str) -> EncodedRows:
         label_mask=label_mask,
         nulls=nulls & usable,
         rejected=rejected,
+        keys=_stacked_keys(table, key_columns),
     )
+
+
+def _stacked_keys(table: pa.Table, key_columns: Sequence[str]) -> NDArray[np.uint64]:
+    """[n, K]"""
+    keys = np.zeros((table.num_rows, len(key_columns)), dtype=np.uint64)
+    for place, name in enumerate(key_columns):
+        keys[:, place] = keys_of(table.column(name).combine_chunks(), name)
+    return keys
 
 
 def encode_features(table: pa.Table, data: FeatureColumns) -> EncodedFeatures:

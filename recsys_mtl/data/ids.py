@@ -40,7 +40,7 @@ def rows_of_integers(
     compact = bits < np.uint64(rows)
     if compact.all():
         return bits.view(np.int64)
-    return np.where(compact, bits, _rows_of_hashes(_finalised(bits + _GOLDEN), rows)).view(np.int64)
+    return np.where(compact, bits, _rows_of_hashes(hashes_of_integers(values), rows)).view(np.int64)
 
 
 def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
@@ -57,8 +57,20 @@ def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
     Returns:
         [n], in [0, rows).
     """
-    hashes = pd.util.hash_array(words, hash_key="0123456789123456", categorize=False)
-    return _rows_of_hashes(hashes, rows).view(np.int64)
+    return _rows_of_hashes(hashes_of_strings(words), rows).view(np.int64)
+
+
+def hashes_of_integers(values: NDArray[np.int64] | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[n] `mix64` of each integer."""
+    return _finalised(values.view(np.uint64) + _GOLDEN)
+
+
+def hashes_of_strings(words: NDArray[np.object_]) -> NDArray[np.uint64]:
+    """[n] `siphash24+mix64final` of each string."""
+    found: NDArray[np.uint64] = pd.util.hash_array(
+        words, hash_key="0123456789123456", categorize=False
+    )
+    return found
 
 
 def _finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

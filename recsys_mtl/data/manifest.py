@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO
 
@@ -11,7 +12,13 @@ import fsspec
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import Data
-from recsys_mtl.data.schema import UNREADABLE, DataError, column_families, in_one_line
+from recsys_mtl.data.schema import (
+    UNREADABLE,
+    DataError,
+    check_column_is_there,
+    column_families,
+    in_one_line,
+)
 
 _FOOTERS_AT_ONCE = 16  # a footer is one small read: latency, not bandwidth, on an object store
 
@@ -39,6 +46,11 @@ class Manifest:
     digest: str
     """SHA-256 of the files' names below the folder they share and of their footers: a log that was
     moved keeps it, a log with other row counts, column sizes or statistics does not."""
+    column_families: Mapping[str, str] = field(default_factory=dict)
+    """What each column read holds, by `<place in the configuration>:<column>`, as
+    `data.schema.column_families` says it; `null` where no file has a value."""
+    empty_files: tuple[str, ...] = ()
+    """Files without a row, sorted."""
 
     @cached_property
     def rows(self) -> int:
@@ -51,8 +63,14 @@ class Manifest:
         return tuple(dict.fromkeys(group.file for group in self.row_groups))
 
 
-def read_manifest(url: str, data: Data) -> Manifest:
+def read_manifest(
+    url: str, data: Data, *, labelled: bool = True, others: Mapping[str, str] | None = None
+) -> Manifest:
     """List `url` (file, folder or glob on any fsspec URL) and check every footer.
+
+    Args:
+        labelled: False for a log that is only scored: its labels are not looked at.
+        others: columns that every file must have besides, each with the argument that names it.
 
     Raises:
         DataError: nothing there, no rows, an unreadable file, a column that is missing, mistyped
@@ -71,15 +89,17 @@ def read_manifest(url: str, data: Data) -> Manifest:
             raise DataError(
                 f"{file} cannot be read as Parquet: {in_one_line(error)}; mend or remove it"
             ) from None
-        families = column_families(schema, data, file)
-        if data.on_error == "fail":
+        families = column_families(schema, data, file, labelled=labelled)
+        for column, place in (others or {}).items():
+            check_column_is_there(schema, column, place, file)
+        if labelled and data.on_error == "fail":
             _check_label_statistics(footer, data, file)
         groups = (footer.row_group(index).num_rows for index in range(footer.num_row_groups))
         return _Footer(file, tuple(groups), families, digest)
 
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         footers = list(pool.map(read_footer, files))
-    _check_one_type_per_column(footers)
+    families = _one_family_per_column(footers)
     groups = [
         RowGroup(footer.file, index, rows)
         for footer in footers
@@ -90,10 +110,11 @@ def read_manifest(url: str, data: Data) -> Manifest:
         raise DataError(
             f"{url} holds no rows in {len(files)} file(s); give a log with at least one"
         )
-    root, digest = _common_folder(files), hashlib.sha256()
+    root, digest = common_folder(files), hashlib.sha256()
     for footer in footers:
         digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
-    return Manifest(url, tuple(groups), digest.hexdigest())
+    empty = tuple(footer.file for footer in footers if not any(footer.row_counts))
+    return Manifest(url, tuple(groups), digest.hexdigest(), families, empty)
 
 
 @dataclass(frozen=True)
@@ -114,8 +135,11 @@ def _footer_digest(handle: IO[bytes]) -> str:
     return hashlib.sha256(handle.read(length)).hexdigest()
 
 
-def _check_one_type_per_column(footers: list[_Footer]) -> None:
-    """The same value must get the same id in every file: integers and strings do not mix."""
+def _one_family_per_column(footers: list[_Footer]) -> dict[str, str]:
+    """What each column holds in all files that have a value of it.
+
+    The same value must get the same id in every file: integers and strings do not mix.
+    """
     first: dict[str, tuple[str, str]] = {}
     for footer in footers:
         for use, family in footer.families.items():
@@ -128,6 +152,7 @@ def _check_one_type_per_column(footers: list[_Footer]) -> None:
                     f"column {column!r} ({place}) holds type {family} in {footer.file} but "
                     f"{earlier} in {earlier_file}; write it with one type"
                 )
+    return {use: family for use, (_, family) in first.items()}
 
 
 def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
@@ -157,7 +182,7 @@ def _is_hidden(file: str, root: str) -> bool:
     return any(part.startswith(("_", ".")) for part in file.removeprefix(root).split("/"))
 
 
-def _common_folder(files: list[str]) -> str:
+def common_folder(files: list[str]) -> str:
     """The deepest folder that holds all the (sorted) files."""
     first, last = files[0].split("/")[:-1], files[-1].split("/")[:-1]
     depth = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)

@@ -29,23 +29,21 @@ def feature_columns(features: Mapping[str, Feature]) -> list[str]:
     return list(dict.fromkeys(feature.column or name for name, feature in features.items()))
 
 
-def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
+def column_families(
+    schema: pa.Schema, data: Data, file: str, *, labelled: bool = True
+) -> dict[str, str]:
     """What each column read holds: `integer`, `uint64` or `string` ids, a `list of` one of these,
     a `number`, or `null` where a file has no value at all.
+
+    Args:
+        labelled: False leaves the labels out.
 
     Raises:
         DataError: a column is missing or of a type that its use does not allow.
     """
     families: dict[str, str] = {}
-    for place, column, is_id in _uses(data):
-        index = schema.get_all_field_indices(column)
-        if len(index) != 1:
-            what = "is missing" if not index else "stands twice"
-            raise DataError(
-                f"column {column!r} ({place}) {what} in {file}; the file has: "
-                f"{', '.join(schema.names)}"
-            )
-        kind = schema.field(index[0]).type
+    for place, column, is_id in _uses(data, labelled=labelled):
+        kind = check_column_is_there(schema, column, place, file)
         family = _id_family(kind) if is_id else _number_family(kind)
         if family is None:
             allowed = "integers, strings or lists of them" if is_id else "numbers or booleans"
@@ -55,6 +53,24 @@ def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
         families[f"{place}:{column}"] = family
     _check_shared_tables(families, data, file)
     return families
+
+
+def check_column_is_there(schema: pa.Schema, column: str, place: str, file: str) -> pa.DataType:
+    """The type of a column of a file.
+
+    Args:
+        place: the setting or the argument that names it, for the message.
+
+    Raises:
+        DataError: there is none of this name, or two.
+    """
+    index = schema.get_all_field_indices(column)
+    if len(index) != 1:
+        what = "is missing" if not index else "stands twice"
+        raise DataError(
+            f"column {column!r} ({place}) {what} in {file}; the file has: {', '.join(schema.names)}"
+        )
+    return schema.field(index[0]).type
 
 
 def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> None:
@@ -75,11 +91,11 @@ def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> Non
             )
 
 
-def _uses(data: Data) -> Iterator[tuple[str, str, bool]]:
+def _uses(data: Data, *, labelled: bool) -> Iterator[tuple[str, str, bool]]:
     """(place in the configuration, column, whether it holds ids) of every use of a column."""
     for name, feature in data.features.items():
         yield f"data.features.{name}", feature.column or name, isinstance(feature, IdFeature)
-    for task, column in data.labels.items():
+    for task, column in data.labels.items() if labelled else ():
         yield f"data.labels.{task}", column, False
 
 

@@ -73,15 +73,16 @@ def _write(stream: TextIO, line: str) -> None:
 def _line(level: str, event: str, sentence: str, fields: Mapping[str, Any]) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = {"time": now, "level": level, "event": event, "message": sentence}
-    return json.dumps(_finite(head | dict(fields)), allow_nan=False)
+    return json.dumps(finite(head | dict(fields)), allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same of JSON's types, with None for numbers that are not finite."""
     match value:
         case Mapping():
-            return {str(name): _finite(inner) for name, inner in value.items()}
+            return {str(name): finite(inner) for name, inner in value.items()}
         case list() | tuple():
-            return [_finite(inner) for inner in value]
+            return [finite(inner) for inner in value]
         case float() if not math.isfinite(value):
             return None
         case _:

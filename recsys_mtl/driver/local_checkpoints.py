@@ -6,11 +6,9 @@ at any moment.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from recsys_mtl.config import UserError
 from recsys_mtl.driver.committed import (
     LOCAL_INDEX,
     CommittedCheckpoint,
@@ -19,6 +17,7 @@ from recsys_mtl.driver.committed import (
     read_local_index,
 )
 from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 
 _PREFIX = "local_checkpoint_"
 
@@ -39,9 +38,9 @@ class LocalCheckpoints:
         self._committed = read_local_index(self._folder)
         self._remove_others()
 
-    def newest(self) -> "LocalCheckpoint | None":
+    def newest(self) -> StoredCheckpoint | None:
         """Return the newest committed checkpoint; None before the first."""
-        return LocalCheckpoint(self._folder, self._committed[-1].name) if self._committed else None
+        return StoredCheckpoint(self._folder, self._committed[-1].name) if self._committed else None
 
     def commit(
         self, write: Callable[[Path], None], *, step: int, scores: Mapping[str, float]
@@ -90,30 +89,3 @@ def those_to_keep(
     places = range(len(checkpoints))
     best = sorted(places, key=lambda place: (scores[place], place))[-number:]
     return [checkpoints[place] for place in places if place in best or place == places[-1]]
-
-
-class LocalCheckpoint:
-    """Reads one committed checkpoint; see `CheckpointSource`."""
-
-    def __init__(self, run_folder: Folder, name: str) -> None:
-        self._run_folder, self._name = run_folder, name
-
-    def read(self, name: str) -> bytes:
-        """Return the content of one small file.
-
-        Raises:
-            UserError: the checkpoint has no such file.
-        """
-        content = self._run_folder.read(f"{self._name}/{name}")
-        if content is None:
-            raise UserError(
-                f"{self._run_folder.url}/{self._name} is committed, but {name} is missing there; "
-                "restore it, choose another run.name, or start anew with --fresh"
-            )
-        return content
-
-    @contextmanager
-    def as_folder(self) -> Iterator[Path]:
-        """Give the path of the whole checkpoint on this machine, while the context lasts."""
-        with self._run_folder.on_this_machine(self._name) as folder:
-            yield folder

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.driver.local_checkpoints import LocalCheckpoint, LocalCheckpoints
+from recsys_mtl.driver.local_checkpoints import LocalCheckpoints
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.exporter.actor import RunExporter
 from recsys_mtl.exporter.snapshot import Attempt, CheckpointInfo, Snapshot
 from recsys_mtl.worker.host import FinishedCommit
@@ -26,7 +27,7 @@ class LocalHost:
         self.metrics: dict[str, Any] = {}
         """What was said with the last commit; empty before the first."""
 
-    def last_checkpoint(self) -> LocalCheckpoint | None:
+    def last_checkpoint(self) -> StoredCheckpoint | None:
         """Return the newest committed checkpoint, by whichever process; None before the first."""
         return self._checkpoints.newest()
 

@@ -5,6 +5,7 @@ Ray Train's controller, a process of its own, imports this file too.
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -14,7 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from recsys_mtl.config import UserError
+from recsys_mtl.config import Cluster, UserError
 from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
 from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
@@ -31,19 +32,48 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         UserError: a worker says what the user can mend.
         TrainingError: the workers failed more often than cluster.max_restarts.
     """
-    cluster = job.config.cluster
     storage_path, _, name = job.run_url.rpartition("/")
-    trainer = TorchTrainer(
+    trainer = trainer_of(
         _train_worker,
-        train_loop_config={"job": job, "exporter": exporter},
+        {"job": job, "exporter": exporter},
+        job.config.cluster,
+        job.device,
+        name=name,
+        storage_path=storage_path,
+        checkpoints=CheckpointConfig(num_to_keep=job.config.training.checkpoints_kept),
+    )
+    return fit_trainer(
+        trainer, f"run {name!r} failed", "; the same command goes on from its last checkpoint"
+    )
+
+
+def trainer_of(
+    function: Callable[[dict[str, Any]], None],
+    given: dict[str, Any],
+    cluster: Cluster,
+    device: str,
+    *,
+    name: str,
+    storage_path: str,
+    checkpoints: CheckpointConfig | None = None,
+) -> TorchTrainer:
+    """Workers with a process group, each of which calls `function(given)`.
+
+    Args:
+        name: of the folder in `storage_path` that Ray Train keeps for itself; every node must
+            reach it.
+    """
+    cuda = device == "cuda"
+    return TorchTrainer(
+        function,
+        train_loop_config=given,
         torch_config=TorchConfig(
-            backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
+            backend="nccl" if cuda else "gloo", timeout_s=cluster.timeout_seconds
         ),
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
-            use_gpu=job.device == "cuda",
-            resources_per_worker={"CPU": cluster.cpus_per_worker}
-            | ({"GPU": 1} if job.device == "cuda" else {}),
+            use_gpu=cuda,
+            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cuda else {}),
         ),
         run_config=RayRunConfig(
             name=name,
@@ -51,10 +81,19 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
             failure_config=FailureConfig(
                 max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=job.config.training.checkpoints_kept),
+            checkpoint_config=checkpoints or CheckpointConfig(),
             callbacks=[_StopAtUserErrors()],
         ),
     )
+
+
+def fit_trainer(trainer: TorchTrainer, what_failed: str, advice: str) -> dict[str, Any]:
+    """Let the workers work to their end; metrics of their last report.
+
+    Raises:
+        UserError: a worker says what the user can mend.
+        TrainingError: the workers failed too often; begins with `what_failed`.
+    """
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         result = trainer.fit()
@@ -65,8 +104,8 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         if user_error is not None:
             raise user_error from None
         raise TrainingError(
-            f"run {name!r} failed ({_first_failure(error)}); the same command goes on from its "
-            f"last checkpoint. Workers' logs: {_log_folder()}\n{error}"
+            f"{what_failed} ({_first_failure(error)}){advice}. Workers' logs: {_log_folder()}\n"
+            f"{error}"
         ) from None
     finally:
         if in_main_thread():

@@ -16,8 +16,9 @@ from recsys_mtl.worker.named_tensors import LoadReport, load_matching, save_tens
 from recsys_mtl.worker.reporting import Reporter, ReporterSummary
 from recsys_mtl.worker.state import Worker
 
-VERSION = 2
-"""Which names and layout a checkpoint has. Version 1 held flat vectors without names."""
+VERSION = 3
+"""Which names and layout a checkpoint has. Version 1 held flat vectors without names; version 2 did
+not say what the columns of the log held."""
 
 _METADATA = "run.json"
 
@@ -38,6 +39,8 @@ class CheckpointMetadata:
     """The configuration that made it."""
     data_digest: str
     """The digest of the training log's manifest."""
+    column_families: Mapping[str, str]
+    """What the training log's columns held, as its manifest says it."""
     sharding_plan: PlanRecord
     """Which shard lay where; empty without tables. Restoring onto another plan cuts them anew."""
     totals: Mapping[str, Any]
@@ -60,6 +63,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         saved_at=time.time(),
         config=job.config,
         data_digest=job.train.digest,
+        column_families=job.train.column_families,
         sharding_plan=_sharding_plan(worker),
         totals=summary.totals,
         evaluation=summary.evaluation,
@@ -131,8 +135,14 @@ def earlier_plan(source: CheckpointSource | None, config: RunConfig) -> PlanReco
     )
 
 
-def read_metadata(source: CheckpointSource) -> CheckpointMetadata:
+_TRAIN_ANEW = "choose another run.name, or start anew with --fresh"
+
+
+def read_metadata(source: CheckpointSource, advice: str = _TRAIN_ANEW) -> CheckpointMetadata:
     """What a checkpoint says about its run; its tensors are not fetched.
+
+    Args:
+        advice: what to do where it is of another version.
 
     Raises:
         UserError: it is of another version.
@@ -149,8 +159,7 @@ def read_metadata(source: CheckpointSource) -> CheckpointMetadata:
         return CheckpointMetadata(**numbers | {"config": config})
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
-            f"the run's checkpoint is of another version of recsys-mtl ({error}); choose another "
-            "run.name, or start anew with --fresh"
+            f"the run's checkpoint is of another version of recsys-mtl ({error}); {advice}"
         ) from None
 
 

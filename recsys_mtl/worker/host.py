@@ -77,3 +77,27 @@ class RunHost(Protocol):
             write: writes this worker's part into an empty folder; it is called once.
             metrics: plain numbers for whoever follows the run.
         """
+
+
+class OutputFolder(Protocol):
+    """A folder whose files appear whole."""
+
+    def files(self) -> list[str]:
+        """The files that are there, by their path in it."""
+
+    def new_file(self, name: str) -> AbstractContextManager[Path]:
+        """Give a path of this machine; its file is there as `name` after the context.
+
+        After an error nothing appears.
+        """
+
+
+class ScoringHost(Protocol):
+    """One worker's surroundings while it scores a log with a trained model."""
+
+    @property
+    def context(self) -> WorkerContext:
+        """Who this worker is."""
+
+    def advance(self, rows: int) -> None:
+        """Say that so many more rows are done; it never holds the worker up."""
