@@ -26,7 +26,6 @@ from recsys_mtl.worker.evidence import (
 )
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
-from recsys_mtl.worker.optimizers import warm_up_factor
 from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
@@ -96,7 +95,7 @@ def train_step(
     Every worker calls it with its part of the same global batch, and with the same counts.
     """
     training, mode, sums = worker.config.training, worker.mode(batch.step), PendingSums()
-    factor = warm_up_factor(batch.step, training.warm_up_steps)
+    factor = worker.learning_rate_factor(batch.step)
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
@@ -149,6 +148,7 @@ def train_step(
         skipped=skip,
         opposes=opposes,
         update_norm=clip * update.norm,
+        learning_rate_factor=factor,
         applied=applied_cosines(worker, update, products, before),
         rows=counts.rows,
         seconds=clock.seconds,

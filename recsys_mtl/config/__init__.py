@@ -19,17 +19,34 @@ from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
-from recsys_mtl.config.optimizer import AdamConfig, Optimizer, SgdConfig, TableOptimizer
+from recsys_mtl.config.optimizer import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantSchedule,
+    CosineSchedule,
+    DenseConfig,
+    ExponentialSchedule,
+    LinearSchedule,
+    Optimizer,
+    Schedule,
+    SgdConfig,
+    TableOptimizer,
+)
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
 
 __all__ = [
     "AdamConfig",
+    "AdamWConfig",
     "Cluster",
     "ConfigError",
+    "ConstantSchedule",
+    "CosineSchedule",
     "Data",
+    "DenseConfig",
     "DenseFeature",
+    "ExponentialSchedule",
     "Feature",
     "FeatureColumns",
     "GradNorm",
@@ -37,6 +54,7 @@ __all__ = [
     "Gradients",
     "IdFeature",
     "Label",
+    "LinearSchedule",
     "Method",
     "Metrics",
     "MixtureOfExpertsBody",
@@ -45,6 +63,7 @@ __all__ = [
     "PCGrad",
     "Run",
     "RunConfig",
+    "Schedule",
     "Section",
     "SgdConfig",
     "SharedBottomBody",

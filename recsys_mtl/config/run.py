@@ -61,7 +61,8 @@ class Training(Section):
     max_steps: PositiveInt | None = None
     """Ends the run at this step; with `epochs` too, whichever comes first."""
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    """Learning rates rise linearly to their value over this many steps."""
+    """Learning rates rise linearly to their value over this many steps; then `optimizer.schedule`
+    begins."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
     the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""
