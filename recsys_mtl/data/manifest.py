@@ -90,7 +90,7 @@ def read_manifest(
             unless data.on_error is `skip`, a label, weight or time that the statistics show to be
             none.
     """
-    filesystem, files = _list_files(url)
+    filesystem, files = list_files(url)
 
     def read_footer(file: str) -> _Footer:
         try:
@@ -179,7 +179,12 @@ def _one_family_per_column(footers: list[_Footer]) -> dict[str, str]:
     return {use: family for use, (_, family) in first.items()}
 
 
-def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+def list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+    """The Parquet files of a log, sorted, and where they lie.
+
+    Raises:
+        DataError: there is none, or nobody can list them.
+    """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()

@@ -39,6 +39,11 @@ def feature_columns(features: Mapping[str, Feature]) -> list[str]:
     return list(dict.fromkeys(feature.column or name for name, feature in features.items()))
 
 
+def probability_column(task: str) -> str:
+    """The column of a task's probabilities, in predictions and in the logs of servers."""
+    return f"probability_{task}"
+
+
 def column_families(
     schema: pa.Schema, data: Data, file: str, *, labelled: bool = True
 ) -> dict[str, str]:
@@ -124,21 +129,22 @@ def _family(kind: pa.DataType, use: _Use) -> str | None:
     """What a column of this type holds in such a use; None where it cannot be used so."""
     match use:
         case "ids":
-            return _id_family(kind)
+            return id_family(kind)
         case "numbers":
-            return _number_family(kind)
+            return number_family(kind)
         case "times":
             return _time_family(kind)
         case _:
             assert_never(use)
 
 
-def _id_family(kind: pa.DataType) -> str | None:
+def id_family(kind: pa.DataType) -> str | None:
+    """What a column of ids of this type holds, as `column_families` says it; None for no ids."""
     if is_list(kind):
-        inner = None if is_list(kind.value_type) else _id_family(kind.value_type)
+        inner = None if is_list(kind.value_type) else id_family(kind.value_type)
         return inner if inner in (None, "null") else f"list of {inner}"
     if pa.types.is_dictionary(kind):
-        return _id_family(kind.value_type)
+        return id_family(kind.value_type)
     if pa.types.is_null(kind):
         return "null"
     if pa.types.is_uint64(kind):
@@ -150,7 +156,8 @@ def _id_family(kind: pa.DataType) -> str | None:
     return None
 
 
-def _number_family(kind: pa.DataType) -> str | None:
+def number_family(kind: pa.DataType) -> str | None:
+    """What a column of numbers of this type holds; None for no numbers."""
     if pa.types.is_null(kind):
         return "null"
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
