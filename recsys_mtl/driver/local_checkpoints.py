@@ -30,7 +30,7 @@ class LocalCheckpoints:
             UserError: the index is damaged, or the storage cannot be used.
         """
         self._folder = Folder(run_url)
-        self._names = _read_index(self._folder)
+        self._names = committed(self._folder)
         self._remove_others()
 
     def newest(self) -> "LocalCheckpoint | None":
@@ -86,7 +86,12 @@ class LocalCheckpoint:
             yield folder
 
 
-def _read_index(folder: Folder) -> Sequence[str]:
+def committed(folder: Folder) -> Sequence[str]:
+    """Names of the committed checkpoints in a run's folder, oldest first.
+
+    Raises:
+        UserError: the index is damaged.
+    """
     content = folder.read(INDEX)
     if content is None:
         return []
