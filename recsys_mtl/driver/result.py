@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
+from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
@@ -17,6 +18,8 @@ def result_of(
     metrics: Mapping[str, Any],
     wall_seconds: float,
     *,
+    train: Manifest,
+    evaluation: Manifest,
     method: Method,
     method_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -24,6 +27,8 @@ def result_of(
 
     Args:
         metrics: of the last checkpoint, which is the run's end.
+        train: the rows that it was trained on.
+        evaluation: the rows that the tasks' numbers are of.
         method: the one that trained.
         method_settings: its kind and its hyperparameters.
     """
@@ -54,6 +59,7 @@ def result_of(
         "rows_per_second": totals["rows"] / totals["seconds"],
         "wall_seconds": wall_seconds,
         "method": dict(method_settings),
+        "data": {"train": _log_of(train), "eval": _log_of(evaluation)},
         "tasks": tasks,
         # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
         # that never compares them knows of none.
@@ -83,6 +89,11 @@ def _sum_of_weights(config: RunConfig, task: str, numbers: Mapping[str, float]) 
 
 def _mean(total: float, count: int) -> float | None:
     return total / count if count else None
+
+
+def _log_of(manifest: Manifest) -> dict[str, Any]:
+    """Which rows a number of the result is of, wherever they are moved later."""
+    return {"url": manifest.url, "rows": manifest.rows, "digest": manifest.digest}
 
 
 def _known(value: float) -> float | None:

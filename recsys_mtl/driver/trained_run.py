@@ -9,7 +9,7 @@ from recsys_mtl.config.file import overridden
 from recsys_mtl.driver.committed import CommittedCheckpoint, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
-from recsys_mtl.worker.checkpoint import CheckpointMetadata, read_metadata
+from recsys_mtl.worker.checkpoint_metadata import CheckpointMetadata, read_metadata
 
 _MAY_BE_SET = (
     "cluster",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recsys_mtl.config.file import load_config
+from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.driver.events import choose_format
 from recsys_mtl.driver.result import result_of, show_result
 from recsys_mtl.gradients.methods import uniform
@@ -84,13 +85,28 @@ def result(
     config = load_config(write_run(tmp_path), overrides)
     method = Method("mine", needs, uniform.weigh_tasks)
     settings = {"kind": "mine"}
-    return result_of(config, metrics, wall_seconds=3.0, method=method, method_settings=settings)
+    return result_of(
+        config,
+        metrics,
+        wall_seconds=3.0,
+        train=Manifest("clicks/train", (RowGroup("a", 0, 200),), "abc"),
+        evaluation=Manifest("clicks/eval", (RowGroup("b", 0, 60), RowGroup("b", 1, 40)), "def"),
+        method=method,
+        method_settings=settings,
+    )
 
 
 def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -> None:
     made = result(tmp_path, metrics_of())
     assert made["rejected_rows"] == 7
     assert made["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
+
+
+def test_the_result_says_of_which_rows_it_is(tmp_path: Path) -> None:
+    assert result(tmp_path, metrics_of())["data"] == {
+        "train": {"url": "clicks/train", "rows": 200, "digest": "abc"},
+        "eval": {"url": "clicks/eval", "rows": 100, "digest": "def"},
+    }
 
 
 def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
