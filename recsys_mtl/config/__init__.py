@@ -8,6 +8,7 @@ method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
 optimizer.py  how parameters move
 sharding.py   how embedding tables are cut over the workers
+warm_start.py what a new run takes over from another one
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
 file.py       load_config: from YAML and overrides to RunConfig, with its complaints
@@ -35,6 +36,7 @@ from recsys_mtl.config.optimizer import (
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
     "AdamConfig",
@@ -72,6 +74,7 @@ __all__ = [
     "Training",
     "Uniform",
     "UserError",
+    "WarmStart",
     "refuse_changes",
     "refuse_on_cpu",
 ]

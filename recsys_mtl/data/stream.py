@@ -143,12 +143,13 @@ class _LaneReader:
 
     def _checked(self, table: pa.Table) -> pa.Table:
         """The table without Arrow's dictionaries and fixed sizes: those of several files join."""
-        table = pa.table({name: _plain(table.column(name)) for name in self._names})
+        table = pa.table({name: plain(table.column(name)) for name in self._names})
         table.validate(full=True)  # damaged bytes often decode, to strings that are no UTF-8
         return table
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values in a type that joins with that of other files."""
     return column.cast(_plain_type(column.type))
 
 

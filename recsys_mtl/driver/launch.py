@@ -12,6 +12,7 @@ from recsys_mtl.data.plan import last_step, plan_of
 from recsys_mtl.driver.earlier_run import finished_run
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import log_event
+from recsys_mtl.driver.first_values import first_values
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
 from recsys_mtl.driver.progress import showing_progress
@@ -71,6 +72,7 @@ def launch(
         finished = None if fresh else finished_run(folder, config, train, evaluation, end)
         if finished is not None:
             return finished
+        first = first_values(folder, config, train, fresh=fresh)
         started, endpoint, runner = time.time(), Endpoint(config), runner_of(config)
         try:
             device = runner.start()
@@ -84,6 +86,7 @@ def launch(
                 last_step=end,
                 body=body,
                 method=method,
+                first_values=first,
             )
             backend_on(device, config)
             info = _run_info(job, started)

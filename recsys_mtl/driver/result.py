@@ -78,6 +78,7 @@ def result_of(
         # Handed to collective operations by all workers together.
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
+        "warm_start": metrics["warm_start"],
     }
 
 

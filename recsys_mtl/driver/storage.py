@@ -28,11 +28,16 @@ def storage_url(storage_path: str) -> str:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same run, with local paths that mean the same wherever they are read; URLs stay."""
-    data, metrics = config.data, config.metrics
+    data, metrics, warm = config.data, config.metrics, config.run.warm_start
+    if warm is not None:
+        warm = warm.model_copy(update={"source": storage_url(warm.source)})
     return config.model_copy(
         update={
             "run": config.run.model_copy(
-                update={"storage_path": storage_url(config.run.storage_path)}
+                update={
+                    "storage_path": storage_url(config.run.storage_path),
+                    "warm_start": warm,
+                }
             ),
             "data": data.model_copy(
                 update={"train": _absolute(data.train), "eval": _absolute(data.eval)}

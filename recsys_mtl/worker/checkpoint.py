@@ -19,6 +19,7 @@ from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.named_tensors import LoadReport, load_matching, save_tensors
 from recsys_mtl.worker.reporting import Reporter, ReporterSummary
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.warm_start import take_first_values
 
 
 def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
@@ -38,6 +39,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         totals=summary.totals,
         evaluation=summary.evaluation,
         window_steps=summary.window_steps,
+        warm_start=summary.warm_start,
     )
     tensors = worker.state_dict() | reporter.state_dict()
 
@@ -55,6 +57,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         "evaluation": summary.evaluation,
         "totals": summary.totals,
         "sharding": metadata.sharding_plan,
+        "warm_start": summary.warm_start,
         "parameters": {
             "shared": model.shared.size,
             "tables": model.tables.num_parameters() if model.tables is not None else 0,
@@ -69,11 +72,16 @@ def restore_run(
 ) -> int:
     """The step to go on from, with everything as it was after it; 0 without a checkpoint.
 
+    A run that begins takes its first values from another one's, where it is asked to.
+
     Raises:
         UserError: the checkpoint belongs to another model, method, optimizer or log, or is of
             another version; names what differs.
     """
     if source is None:
+        settings = job.config.run.warm_start
+        if settings is not None and job.first_values is not None:
+            reporter.began_warm(take_first_values(worker, job.first_values, settings))
         return 0
     metadata = read_metadata(source)
     refuse_to_go_on(metadata, job.config, job.train.digest, job.last_step)
@@ -81,7 +89,9 @@ def restore_run(
     with source.as_folder() as folder:
         report = load_matching(worker.state_dict() | window, folder)
     _refuse_incomplete(report, job.config)
-    summary = ReporterSummary(metadata.totals, metadata.evaluation, metadata.window_steps)
+    summary = ReporterSummary(
+        metadata.totals, metadata.evaluation, metadata.window_steps, metadata.warm_start
+    )
     reporter.load_state_dict(window, summary, metadata.saved_at)
     return metadata.step
 

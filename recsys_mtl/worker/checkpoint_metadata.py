@@ -51,6 +51,8 @@ class CheckpointMetadata:
     """The newest before it, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    warm_start: Mapping[str, Any] | None
+    """What the run took from another one; None where it began with random values."""
 
 
 _TRAIN_ANEW = "choose another run.name, or start anew with --fresh"

@@ -7,7 +7,7 @@ over all workers; rank 0 alone writes the trace and feeds the exporter.
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from recsys_mtl.metrics.window import WindowMetrics
 from recsys_mtl.worker.host import SnapshotFeed
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.warm_start import WarmStartReport
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class ReporterSummary:
     """The newest, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    warm_start: Mapping[str, Any] | None
+    """What the run took from another one; None where it began with random values."""
 
 
 class Reporter:
@@ -55,6 +58,8 @@ class Reporter:
         self._totals = Totals()  # of the whole run; the seconds are this worker's own
         self._evaluation: dict[str, dict[str, float]] = {}  # the newest, task by task
         self._checkpoint: CheckpointInfo | None = None  # the newest committed
+        self._warm_start: Mapping[str, Any] | None = None
+        self._warm_start_lines: Sequence[str] = ()
         self._context, self._plan, self._feed = worker.context, worker.plan, feed
         self._sharding = worker.model.tables.plan if worker.model.tables is not None else {}
         self._last_step = job.last_step
@@ -86,7 +91,11 @@ class Reporter:
 
     def begin(self) -> None:
         """Let the driver know what this attempt trains with."""
-        self._feed.begin(describe(self._sharding))
+        self._feed.begin(describe(self._sharding), self._warm_start_lines)
+
+    def began_warm(self, report: WarmStartReport) -> None:
+        """Remember what the run took from another one."""
+        self._warm_start, self._warm_start_lines = report.to_json(), report.lines()
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
@@ -166,6 +175,7 @@ class Reporter:
             totals=self._totals.to_json(),
             evaluation=self._evaluation,
             window_steps=self._window.state_dict()["steps"],
+            warm_start=self._warm_start,
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -186,6 +196,7 @@ class Reporter:
             saved_at: Unix seconds.
         """
         self._totals = Totals.from_json(summary.totals)
+        self._warm_start = summary.warm_start
         self._evaluation = dict(summary.evaluation)
         auc, binary = (
             tensors[name] if self._context.rank == 0 else torch.zeros_like(tensors[name])
