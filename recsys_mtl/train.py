@@ -26,7 +26,6 @@ from recsys_mtl.worker.evidence import (
 )
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
-from recsys_mtl.worker.optimizers import warm_up_factor
 from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
@@ -96,13 +95,15 @@ def train_step(
     Every worker calls it with its part of the same global batch, and with the same counts.
     """
     training, mode, sums = worker.config.training, worker.mode(batch.step), PendingSums()
-    factor = warm_up_factor(batch.step, training.warm_up_steps)
+    factor = worker.learning_rate_factor(batch.step)
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
     lookup = worker.model.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
     forward = worker.model.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
-    losses = task_losses(forward.logits, batch.labels, batch.label_mask, counts.labelled)  # [T]
+    losses = worker.loss_weights * task_losses(  # [T]
+        forward.logits, batch.labels, batch.label_mask, counts.weights, batch.label_weights
+    )
     clock.lap("forward")
 
     # Each loss back to the representation. What belongs to one task has its own loss's gradient.
@@ -140,12 +141,14 @@ def train_step(
     worker.update_tables(lookup, update.tables, clip=clip, skip=skip)
     clock.lap("optimizer")
     record = StepRecord(
-        losses=losses,
+        losses=losses / worker.loss_weights,
+        labelled=counts.labelled,
         weighting=weighed.weighting,
         gram=weighed.gram,
         skipped=skip,
         opposes=opposes,
         update_norm=clip * update.norm,
+        learning_rate_factor=factor,
         applied=applied_cosines(worker, update, products, before),
         rows=counts.rows,
         seconds=clock.seconds,

@@ -13,6 +13,7 @@ from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
 from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 
 def _port_or_range(value: object) -> object:
@@ -49,6 +50,9 @@ class Run(Section):
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
+    warm_start: WarmStart | None = None
+    """Another run whose checkpoint gives the first values of tables, body and heads; null begins
+    with random ones. A run that goes on has its own."""
 
 
 class Training(Section):
@@ -61,7 +65,8 @@ class Training(Section):
     max_steps: PositiveInt | None = None
     """Ends the run at this step; with `epochs` too, whichever comes first."""
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    """Learning rates rise linearly to their value over this many steps."""
+    """Learning rates rise linearly to their value over this many steps; then `optimizer.schedule`
+    begins."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
     the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""

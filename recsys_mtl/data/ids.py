@@ -93,7 +93,7 @@ def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
 
 def hashes_of_integers(values: NDArray[np.int64] | NDArray[np.uint64]) -> NDArray[np.uint64]:
     """[n] `mix64` of each integer."""
-    return _finalised(values.view(np.uint64) + _GOLDEN)
+    return finalised(values.view(np.uint64) + _GOLDEN)
 
 
 def hashes_of_strings(words: NDArray[np.object_]) -> NDArray[np.uint64]:
@@ -104,8 +104,8 @@ def hashes_of_strings(words: NDArray[np.object_]) -> NDArray[np.uint64]:
     return found
 
 
-def _finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[n] Splitmix64's finaliser (Steele, Lea and Flood 2014), written into `z`."""
+def finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), written into `z`."""
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)

@@ -43,7 +43,7 @@ from recsys_mtl.serving.bundle import (
 )
 from recsys_mtl.serving.rows import RowsError
 from recsys_mtl.serving.scorer import Scorer
-from recsys_mtl.worker.build import body_shape
+from recsys_mtl.worker.body import body_shape
 from recsys_mtl.worker.named_tensors import compare_tensors, load_alone
 
 _EXAMPLE_ROWS = 100

@@ -47,7 +47,7 @@ class ScoredRowsByKey:
                 torch.from_numpy(keys.view(np.int32)),
                 logits.cpu().view(torch.int32),
                 batch.labels.cpu().view(torch.int32),
-                batch.label_mask.cpu().float().view(torch.int32),
+                _weights(batch).cpu().view(torch.int32),
             ],
             dim=1,
         )
@@ -61,3 +61,8 @@ class ScoredRowsByKey:
             key = np.ascontiguousarray(rows[:, 2 * place : 2 * place + 2]).view(np.uint64)[:, 0]
             kept = labelled & (key % np.uint64(self._context.world_size) == self._context.rank)
             spill.append(key[kept], scores[kept][:, None], labels[kept], weights[kept])
+
+
+def _weights(batch: ClickBatch) -> Tensor:
+    """[B, T] float32: how much each row counts for each task, 0 where it has no label."""
+    return batch.label_mask.float() if batch.label_weights is None else batch.label_weights

@@ -137,6 +137,20 @@ def test_a_run_of_another_method_is_refused(
     assert "Traceback" not in refused.stdout + refused.stderr
 
 
+def test_a_run_that_has_trained_more_steps_is_refused_before_ray_starts(
+    shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
+) -> None:
+    config = shared_place.folder / "runs" / "undisturbed" / "config.yaml"
+    before = config.read_bytes()
+    nowhere = cluster | {"RAY_ADDRESS": "127.0.0.1:1"}
+    overrides = ("training.max_steps=7", "training.log_interval_steps=3")
+    refused = recsys_mtl(nowhere, *arguments(shared_place, "undisturbed", *overrides))
+    assert refused.returncode == 2
+    (told,) = map(json.loads, refused.stderr.splitlines())
+    assert f"has trained {STEPS} steps, more than the 7 that training.epochs" in told["message"]
+    assert config.read_bytes() == before
+
+
 def test_a_second_driver_waits_for_the_first_and_sigterm_ends_one_that_has_no_workers_yet(
     place: Place, cluster: dict[str, str]
 ) -> None:

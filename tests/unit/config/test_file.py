@@ -81,7 +81,46 @@ REFUSALS = [
         "optimizer.tables.kind=adam",
         "optimizer.tables.kind: must be 'rowwise_adagrad', 'adagrad' or 'sgd' (found 'adam')",
     ),
-    ("optimizer.dense.kind=adamw", "optimizer.dense.kind: unknown 'adamw'; allowed: adam, sgd"),
+    (
+        "optimizer.dense.kind=lamb",
+        "optimizer.dense.kind: unknown 'lamb'; allowed: adam, adamw, sgd",
+    ),
+    (
+        "optimizer.dense={kind: adam, weight_decay: 0.1}",
+        "optimizer.dense.weight_decay: unknown key (value 0.1); allowed: kind, learning_rate, ",
+    ),
+    (
+        "optimizer.dense={kind: adamw, weight_decay: -0.1}",
+        "optimizer.dense.weight_decay: must be greater than or equal to 0 (found -0.1)",
+    ),
+    (
+        "optimizer.schedule=cosine",
+        "optimizer.schedule: must hold keys (found 'cosine'); allowed: kind (one of constant, lin",
+    ),
+    (
+        "optimizer.schedule.kind=step",
+        "optimizer.schedule.kind: unknown 'step'; allowed: constant, linear, cosine, exponential",
+    ),
+    (
+        "optimizer.schedule={kind: constant, final_factor: 0.1}",
+        "optimizer.schedule.final_factor: unknown key (value 0.1); allowed: kind",
+    ),
+    (
+        "optimizer.schedule={kind: linear, final_factor: 1.5}",
+        "optimizer.schedule.final_factor: must be less than or equal to 1 (found 1.5)",
+    ),
+    (
+        "optimizer.schedule={kind: cosine, final_factor: .nan}",
+        "optimizer.schedule.final_factor: must be a finite number (found nan)",
+    ),
+    (
+        "optimizer.schedule={kind: exponential, final_factor: 0}",
+        "optimizer.schedule.final_factor: must be greater than 0 (found 0)",
+    ),
+    (
+        "optimizer.schedule={kind: linear, decay_steps: 0}",
+        "optimizer.schedule.decay_steps: must be greater than or equal to 1 (found 0)",
+    ),
     (
         "optimizer.dense={kind: sgd, learning_rate: 1, beta1: 0.5}",
         "optimizer.dense.beta1: unknown key (value 0.5); allowed: kind, learning_rate",
@@ -141,7 +180,47 @@ REFUSALS = [
         "data.features.buy reads column 'buy', the label of task 'purchase'; a feature must not",
     ),
     ("data.features.price.column=cart", "data.features.price reads column 'cart', the label of"),
-    ("data.labels.wish=buy", "data.labels: two tasks name the same column; give each its own"),
+    ("data.labels.wish=buy", "data.labels: purchase and wish name the same column and count"),
+    (
+        "data.labels.wish={column: buy, loss_weight: 2}",
+        "data.labels: purchase and wish name the same column and count its rows alike",
+    ),
+    (
+        "data.labels.wish=3",
+        "data.labels.wish: must be the name of a column, or hold keys (found 3); allowed: column, ",
+    ),
+    ("data.labels.wish={sample_weight: w}", "data.labels.wish.column: is missing; add it"),
+    (
+        "data.labels.wish={column: wish, weight: w}",
+        "data.labels.wish.weight: unknown key (value 'w'); did you mean ",
+    ),
+    (
+        "data.labels.wish={column: wish, loss_weight: 0}",
+        "data.labels.wish.loss_weight: must be greater than 0 (found 0)",
+    ),
+    (
+        "data.labels.wish={column: wish, event_time: t}",
+        "data.labels.wish: event_time does nothing without a window; add one such as",
+    ),
+    (
+        "data.labels.wish={column: wish, window: 3d}",
+        "data.labels.wish: window needs an event_time; name the column",
+    ),
+    *(
+        (
+            f"data.labels.wish={{column: wish, event_time: t, window: {window}}}",
+            f"data.labels.wish.window: {found} is no length of time; write whole minutes, hours or",
+        )
+        for window, found in {"3": "3", "3w": "'3w'", "1.5h": "'1.5h'", "0d": "'0d'"}.items()
+    ),
+    (
+        "data.labels.wish={column: wish, only_where: wish}",
+        "data.labels.wish: only_where is 'wish', the label itself, so that rows would count by",
+    ),
+    (
+        "data.labels.wish={column: wish, sample_weight: price}",
+        "data.features.price reads column 'price', the sample_weight of task 'wish', which may",
+    ),
     (
         "cluster.num_workers=9",
         "cluster.num_workers is 9, more than the lanes that workers share out (data.lanes is 8); "
