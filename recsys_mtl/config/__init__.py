@@ -6,6 +6,7 @@ model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
 optimizer.py  how parameters move
+best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
+from recsys_mtl.driver.committed import best_of
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.lease import Lease
@@ -22,6 +24,7 @@ from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.model.bodies.build import BodyFactory
+from recsys_mtl.worker.best import scored_by
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.methods import method_of
 
@@ -52,7 +55,7 @@ def launch(
     train = read_manifest(config.data.train, config.data)
     evaluation = read_manifest(config.data.eval, config.data)
     end, folder = _last_step(config, train), RunFolder(config)
-    finished = None if fresh else _finished(folder, config, train, end)
+    finished = None if fresh else _finished(folder, config, train, evaluation, end)
     if finished is not None:
         return finished
 
@@ -61,7 +64,7 @@ def launch(
         Lease(folder.url).held(lambda: sigterm.leave_if_asked(config.run.name)),
     ):
         # The driver that was waited for may have ended it.
-        finished = None if fresh else _finished(folder, config, train, end)
+        finished = None if fresh else _finished(folder, config, train, evaluation, end)
         if finished is not None:
             return finished
         started, endpoint, runner = time.time(), Endpoint(config), runner_of(config)
@@ -106,6 +109,7 @@ def _run_to_the_end(
         result = result_of(
             config,
             metrics,
+            best_of(folder.checkpoints()),
             wall_seconds=time.time() - started,
             method=method,
             method_settings=settings,
@@ -184,7 +188,7 @@ def _train(job: TrainJob, runner: Runner, endpoint: Endpoint, sigterm: Sigterm) 
     except (Exception, KeyboardInterrupt):
         sigterm.leave_if_asked(name)  # workers may be lost then: that is no failure of the run
         raise
-    if metrics["step"] < job.last_step:
+    if metrics["step"] < job.last_step and not metrics["stopped_early"]:
         raise PreemptionError(
             f"run {name!r} was ended by SIGTERM at step {metrics['step']:,} of "
             f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"
@@ -214,7 +218,7 @@ def _last_step(config: RunConfig, train: Manifest) -> int:
 
 
 def _finished(
-    folder: RunFolder, config: RunConfig, train: Manifest, end: int
+    folder: RunFolder, config: RunConfig, train: Manifest, evaluation: Manifest, end: int
 ) -> dict[str, Any] | None:
     """The result of a run of this name, told, where it has already come to its end.
 
@@ -229,11 +233,34 @@ def _finished(
     old_config, old_digest = earlier
     refuse_changes(old_config, config, old_digest, train.digest)
     result = folder.result()
-    if result is None or result["steps"] != end:
+    if result is None:
         return None
-    log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    if result["steps"] == end:
+        log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    elif _patience_is_over(result, config, evaluation, end):
+        log_event(
+            "finished",
+            f"run {config.run.name!r} stopped early, at step {result['steps']:,} of {end:,}; a "
+            "larger training.patience_evaluations goes on with it, --fresh trains it anew",
+        )
+    else:
+        return None
     show_result(result, folder.url)
     return result
+
+
+def _patience_is_over(
+    result: Mapping[str, Any], config: RunConfig, evaluation: Manifest, end: int
+) -> bool:
+    """Whether a run that stopped early would stop there with this configuration, too."""
+    training, best = config.training, result.get("best")
+    if best is None or not result["stopped_early"] or training.patience_evaluations is None:
+        return False
+    return bool(
+        result["steps"] < end
+        and best["scored_by"] == scored_by(training.best_by, evaluation.digest)
+        and best["evaluations_since"] >= training.patience_evaluations
+    )
 
 
 def _refuse_another_host(config: RunConfig, trained_by: TrainedBy | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
+from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
@@ -15,6 +16,7 @@ from recsys_mtl.gradients.methods.contract import Method
 def result_of(
     config: RunConfig,
     metrics: Mapping[str, Any],
+    best_checkpoint: CommittedCheckpoint | None,
     wall_seconds: float,
     *,
     method: Method,
@@ -24,6 +26,7 @@ def result_of(
 
     Args:
         metrics: of the last checkpoint, which is the run's end.
+        best_checkpoint: the one with the best score; None where none has a score.
         method: the one that trained.
         method_settings: its kind and its hyperparameters.
     """
@@ -52,6 +55,9 @@ def result_of(
         "wall_seconds": wall_seconds,
         "method": dict(method_settings),
         "tasks": tasks,
+        # Of training.best_by: the best evaluation and its checkpoint. `tasks` are of the last step.
+        "best": _best(metrics["best"], best_checkpoint),
+        "stopped_early": metrics["stopped_early"],
         # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
         # that never compares them knows of none.
         "compared_steps": totals["compared_steps"] if compares else None,
@@ -70,6 +76,19 @@ def result_of(
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
     }
+
+
+def _best(
+    best: Mapping[str, Any] | None, checkpoint: CommittedCheckpoint | None
+) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    tasks = {
+        task: {name: _known(value) for name, value in numbers.items()}
+        for task, numbers in best["tasks"].items()
+    }
+    name = None if checkpoint is None else checkpoint.name
+    return {**best, "checkpoint": name, "tasks": tasks}
 
 
 def _known(value: float) -> float | None:
@@ -122,7 +141,29 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
                 f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
                 "stand in no number above"
             )
+    yield from _notes_on_best(result["steps"], result.get("best"), result.get("stopped_early"))
     if result["skipped_steps"]:
         yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
     if result["rejected_rows"]:
         yield f"{result['rejected_rows']:,} rows were left out as unusable"
+
+
+def _notes_on_best(
+    steps: int, best: Mapping[str, Any] | None, stopped_early: bool | None
+) -> Iterator[str]:
+    if best is None:  # as in the results of earlier versions
+        return
+    if stopped_early:
+        yield (
+            f"stopped early, after {best['evaluations_since']} evaluations that were not better "
+            "than the best"
+        )
+    if best["step"] is None:
+        yield f"no evaluation has a {best['by']}, so none is the best"
+    elif best["step"] < steps:
+        yield (
+            f"best {best['by']}: {best['value']:.4f} at step {best['step']:,}, in "
+            f"{best['checkpoint']}; the numbers above are of step {steps:,}"
+        )
+    if best["step"] is not None and best["evaluations_without_score"]:
+        yield f"{best['evaluations_without_score']} evaluations had no {best['by']}"

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class CheckpointMetadata:
     """The newest before it, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    best: Mapping[str, Any] = field(default_factory=dict)
+    """`BestKeeper.state_dict()`."""
 
 
 def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
@@ -68,6 +70,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         totals=summary.totals,
         evaluation=summary.evaluation,
         window_steps=summary.window_steps,
+        best=summary.best,
     )
     tensors = worker.state_dict() | reporter.state_dict()
 
@@ -80,7 +83,9 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
     model = worker.model
     metrics = {
         "step": step,
-        "scores": {},
+        "scores": reporter.best.scores(step),
+        "best": reporter.best.summary(),
+        "stopped_early": step < job.last_step and reporter.best.stops_at(step),
         "epochs": step / worker.plan.steps_per_epoch,
         "evaluation": summary.evaluation,
         "totals": summary.totals,
@@ -117,7 +122,9 @@ def restore_run(
     with source.as_folder() as folder:
         report = load_matching(worker.state_dict() | window, folder)
     _refuse_incomplete(report, job.config)
-    summary = ReporterSummary(metadata.totals, metadata.evaluation, metadata.window_steps)
+    summary = ReporterSummary(
+        metadata.totals, metadata.evaluation, metadata.window_steps, metadata.best
+    )
     reporter.load_state_dict(window, summary, metadata.saved_at)
     return metadata.step
 
