@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
@@ -51,9 +51,9 @@ class CheckpointMetadata:
     """The newest before it, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
-    warm_start: Mapping[str, Any] | None
+    warm_start: Mapping[str, Any] | None = None
     """What the run took from another one; None where it began with random values."""
-    best: Mapping[str, Any]
+    best: Mapping[str, Any] = field(default_factory=dict)
     """`BestKeeper.state_dict()`."""
 
 

@@ -73,6 +73,7 @@ def metrics_of(flags: Mapping[str, int] | None = None, **purchase: float) -> dic
         "step": 4,
         "best": None,
         "stopped_early": False,
+        "warm_start": None,
         "epochs": 1.0,
         "evaluation": {"purchase": numbers | purchase, "cart": numbers},
         "parameters": {"shared": 424, "tables": 1056, "task_specific": 27},

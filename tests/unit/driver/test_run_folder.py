@@ -206,14 +206,33 @@ def test_a_run_is_whose_committed_checkpoints_it_has(
 @pytest.mark.parametrize(
     ("record", "content", "newest"),
     [
-        ("local_checkpoints.json", {"checkpoints": ["a", "b"]}, "b"),
+        (
+            "local_checkpoints.json",
+            {
+                "checkpoints": [
+                    {"name": name, "step": step, "score": None, "scored_by": None}
+                    for step, name in enumerate(("a", "b"))
+                ]
+            },
+            "b",
+        ),
         ("local_checkpoints.json", {"checkpoints": []}, None),
         (
             "checkpoint_manager_snapshot.json",
-            {"latest_checkpoint_result": {"checkpoint_dir_name": "b"}, "checkpoint_results": []},
+            {
+                "checkpoint_report_indices": [1, 0],
+                "checkpoint_results": [
+                    {"checkpoint_dir_name": name, "metrics": {"step": step}}
+                    for step, name in ((2, "b"), (1, "a"))
+                ],
+            },
             "b",
         ),
-        ("checkpoint_manager_snapshot.json", {"latest_checkpoint_result": None}, None),
+        (
+            "checkpoint_manager_snapshot.json",
+            {"checkpoint_report_indices": [], "checkpoint_results": []},
+            None,
+        ),
         (None, None, None),
     ],
 )
