@@ -113,8 +113,11 @@ def _from_python(values: Any, name: str, held: str) -> pa.Array:
             return pa.array(values, wide, from_pandas=True)
         except problems:
             pass
+    found = in_one_line(problem)
+    if isinstance(problem, OverflowError):
+        found = "it holds an integer beyond 64 bits, or one from 2^63 on beside a negative one"
     raise RowsError(
-        f"column {name!r} cannot be read: {in_one_line(problem)}; give {_in_words(held)}, as in "
+        f"column {name!r} cannot be read: {found}; give {_in_words(held)}, as in "
         "the log that was trained on"
     )
 
@@ -171,9 +174,9 @@ def _integers_of_floats(column: pa.Array, name: str) -> pa.Array:
 
 
 def _other_kind(name: str, found: pa.DataType, held: str) -> RowsError:
+    words = _in_words(held)
     return RowsError(
-        f"column {name!r} holds {found}, and in the log that was trained on {_in_words(held)}; "
-        "give these"
+        f"column {name!r} holds {found}, but {words} in the log that was trained on; give {words}"
     )
 
 
