@@ -20,7 +20,7 @@ from recsys_mtl.metrics.bootstrap import drop_sums
 from recsys_mtl.metrics.gate import judge
 from recsys_mtl.metrics.group_auc import group_auc_sums, summarise_group_auc
 from recsys_mtl.metrics.scored_rows import ScoredRows, pairs
-from recsys_mtl.metrics.slices import merged_slices, slice_metrics
+from recsys_mtl.metrics.slices import MOST_SLICES, merged_slices, slice_metrics
 from recsys_mtl.worker.evaluation import (
     Evaluation,
     EvaluationSums,
@@ -66,7 +66,9 @@ def _score(host: ScoringHost, job: EvaluationJob, trained: TrainedModel, folder:
     names = spill_names(job)
     columns = tuple(name for name in names if name != _ROWS)
     plan, sums = evaluation_plan(model, job.log), EvaluationSums(model)
-    spills = ScoredRowsByKey(folder, names, len(model.config.task_names), host.context)
+    # Refused as soon as there are too many, not when all rows are scored.
+    most = {name: MOST_SLICES if name in job.slices else None for name in names}
+    spills = ScoredRowsByKey(folder, most, len(model.config.task_names), host.context)
     for batch, logits in scored_batches(model, job.log, plan, columns):
         sums.add(batch, logits)
         keys = batch.keys

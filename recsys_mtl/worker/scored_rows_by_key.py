@@ -20,16 +20,24 @@ class ScoredRowsByKey:
     """One spill per key column: each worker keeps the rows whose keys are its share."""
 
     def __init__(
-        self, folder: Path, names: tuple[str, ...], num_tasks: int, context: WorkerContext
+        self,
+        folder: Path,
+        most_groups: dict[str, int | None],
+        num_tasks: int,
+        context: WorkerContext,
     ) -> None:
         """Make room in `folder`.
 
         Args:
-            names: of the K spills.
+            most_groups: name of each of the K spills to the groups that it may have on a worker;
+                any number when None.
         """
         self._context = context
-        self._spills = [ScoredRows(folder / str(place), num_tasks) for place in range(len(names))]
-        self.by_name = dict(zip(names, self._spills, strict=True))
+        self._spills = [
+            ScoredRows(folder / str(place), num_tasks, most_groups=most)
+            for place, most in enumerate(most_groups.values())
+        ]
+        self.by_name = dict(zip(most_groups, self._spills, strict=True))
         """Name to the spill of this worker's share."""
 
     def add(self, batch: ClickBatch, keys: NDArray[np.uint64], logits: Tensor) -> None:
