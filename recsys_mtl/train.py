@@ -47,17 +47,20 @@ def train_run(host: RunHost, job: TrainJob) -> None:
     step = restore_run(source, worker, reporter, job)
     reporter.begin()
     first_step, step = step, _train(host, worker, reporter, job, step)
-    if step > first_step:
+    if step > first_step or reporter.best.stops_at(step):
         save_run(host, worker, reporter, job, step)  # safe before anything else can go wrong
     if step == job.last_step:
-        reporter.evaluated(evaluate(worker.model, job.eval))
+        reporter.evaluated(step, evaluate(worker.model, job.eval))
         save_run(host, worker, reporter, job, step)
     reporter.close()
 
 
 def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> int:
-    """Train from `step` to the end, or to where the run is asked to stop; returns that step."""
-    training = job.config.training
+    """Train from `step` until the end, until the run is asked to stop, or until patience with it
+    ends; returns the last step."""
+    training, best = job.config.training, reporter.best
+    if best.stops_at(step):
+        return step
     votes_before: Tensor | None = None
     with stream_of(worker.model, job.train, worker.plan, step, job.last_step) as batches:
         waiting_since = time.perf_counter()
@@ -77,9 +80,12 @@ def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, ste
                 reporter.report(step)
             if _due(step, training.evaluation_interval_steps) and step < job.last_step:
                 reporter.report(step)  # first: an evaluation is no training time
-                reporter.evaluated(evaluate(worker.model, job.eval))
+                reporter.evaluated(step, evaluate(worker.model, job.eval))
                 reporter.restart_clock()
-            if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
+                if best.stops_at(step):
+                    break
+            checkpoint_due = _due(step, training.checkpoint_interval_steps)
+            if (checkpoint_due or best.has_evaluated(step)) and step < job.last_step:
                 save_run(host, worker, reporter, job, step)
                 reporter.restart_clock()
             waiting_since = time.perf_counter()

@@ -1,10 +1,10 @@
 """How often the gate's 95 % intervals hold the true drop in AUC, over logs drawn from one world.
 
-    python -m pipelines.experiments.gate_coverage --logs 400
+    python -m pipelines.experiments.gate_coverage --logs 1000
 
 Users differ in how much they buy, and two models err by user and by row. The true drop is that of
-one log of 1 million rows. Beside the intervals over users stand those that take each row for a user
-of its own, which is what a bootstrap that ignores groups does.
+4 million rows. Beside the intervals over users stand those that take each row for a user of its
+own, which is what a bootstrap that ignores groups does.
 """
 
 import argparse
@@ -36,6 +36,7 @@ class World(NamedTuple):
     error_of_new: float
 
 
+ROWS_OF_A_LARGE_LOG = 1_000_000
 WORLDS = (
     World(60, 5, -1.5, 0.5, 0.5),
     World(60, 5, -1.5, 0.5, 0.9),
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m pipelines.experiments.gate_coverage",
         description=__doc__.partition("\n")[0],
     )
-    parser.add_argument("--logs", type=positive_int, default=400, help="per world")
+    parser.add_argument("--logs", type=positive_int, default=1000, help="per world")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     table = Table(
@@ -62,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for world in track(WORLDS, transient=True):
         rng = np.random.default_rng(options.seed)
-        large = draw_log(rng, world._replace(users=1_000_000 // world.rows_per_user))
-        truth = gate_of(large, replicates=4).tasks["task"].drop
+        truth = true_drop(rng, world)
         by_user, by_row, half_widths = [], [], []
         for seed in range(options.logs):
             log = draw_log(rng, world)
@@ -80,7 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{np.mean(by_user):.3f}",
             f"{np.mean(by_row):.3f}",
         )
-    Console().print(table)
+    Console(width=100).print(table)
+
+
+def true_drop(rng: np.random.Generator, world: World) -> float:
+    """The mean over four large logs."""
+    large = world._replace(users=ROWS_OF_A_LARGE_LOG // world.rows_per_user)
+    drops = [gate_of(draw_log(rng, large), replicates=4).tasks["task"].drop for _ in range(4)]
+    return float(np.mean(drops))
 
 
 def draw_log(rng: np.random.Generator, world: World) -> ScoredBlock:

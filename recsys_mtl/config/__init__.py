@@ -7,6 +7,7 @@ model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
 optimizer.py  how parameters move
+best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
 warm_start.py what a new run takes over from another one
 run.py        everything else, and RunConfig

@@ -19,6 +19,8 @@ MAY_CHANGE = (
     "training.auc_window_steps",
     "training.checkpoint_interval_steps",
     "training.evaluation_interval_steps",
+    "training.best_by",
+    "training.patience_evaluations",
     "training.checkpoints_kept",
     "optimizer.schedule",
     "optimizer.dense.learning_rate",

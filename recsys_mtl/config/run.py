@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from recsys_mtl.config.best import BestBy, refuse_unusable
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
@@ -81,8 +82,15 @@ class Training(Section):
     """Steps between checkpoints; null leaves only the one at the end."""
     evaluation_interval_steps: PositiveInt | None = None
     """Steps between evaluations on data.eval; null leaves only the one at the end."""
+    best_by: BestBy | None = None
+    """Which evaluation is the best: `mean_auc`, `auc:TASK` (highest) or `log_loss:TASK` (lowest). A
+    checkpoint is then saved right after each evaluation; only such a checkpoint can be the best.
+    Changed, or with another data.eval, the comparison begins anew."""
+    patience_evaluations: PositiveInt | None = None
+    """The run ends early when so many evaluations after the best have not been better; null: never.
+    An evaluation that does not have the number of `best_by` does not count."""
     checkpoints_kept: PositiveInt = 2
-    """How many checkpoints stay: the newest. With `best_by` the best, and always the newest
+    """How many checkpoints stay: the newest; with `best_by` the best, and always the newest
     besides."""
 
 
@@ -184,6 +192,17 @@ class RunConfig(Section):
                 f"training.global_batch_size is {rows}, which data.lanes ({lanes}) does not "
                 f"divide; the nearest that fits is {max(lanes, round(rows / lanes) * lanes)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_can_be_compared(self) -> Self:
+        training = self.training
+        refuse_unusable(
+            training.best_by,
+            training.patience_evaluations,
+            training.evaluation_interval_steps,
+            self.task_names,
+        )
         return self
 
     @model_validator(mode="after")

@@ -51,6 +51,16 @@ def checkpoints_of(folder: Folder) -> list[CommittedCheckpoint]:
     return comparable(found)
 
 
+def best_of(checkpoints: Sequence[CommittedCheckpoint]) -> CommittedCheckpoint | None:
+    """The one with the largest score, of equals the newest; None where none has a score.
+
+    Args:
+        checkpoints: as `checkpoints_of` returns them.
+    """
+    scored = [(c.score, place) for place, c in enumerate(checkpoints) if c.score is not None]
+    return checkpoints[max(scored)[1]] if scored else None
+
+
 def comparable(checkpoints: Sequence[CommittedCheckpoint]) -> list[CommittedCheckpoint]:
     """The same, without the scores that were measured otherwise than the newest one's."""
     newest = checkpoints[-1].scored_by if checkpoints else None

@@ -1,5 +1,6 @@
 """What an earlier run of the same name means for one that is started."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from recsys_mtl.config import RunConfig, UserError, refuse_changes
@@ -7,6 +8,7 @@ from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.result import show_result
 from recsys_mtl.driver.run_folder import RunFolder, TrainedBy
+from recsys_mtl.worker.best import scored_by
 from recsys_mtl.worker.checkpoint_metadata import read_metadata, refuse_to_go_on
 
 
@@ -34,15 +36,39 @@ def finished_run(
     if checkpoint is not None:
         refuse_to_go_on(read_metadata(checkpoint), config, train.digest, last_step)
     result = folder.result()
-    if result is None or result["steps"] != last_step:
+    if result is None:
         return None
-    log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    if result["steps"] == last_step:
+        log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
+    elif _patience_is_over(result, config, evaluation, last_step):
+        log_event(
+            "finished",
+            f"run {config.run.name!r} stopped early, at step {result['steps']:,} of "
+            f"{last_step:,}; a larger training.patience_evaluations goes on with it, --fresh "
+            "trains it anew",
+        )
+    else:
+        return None
     # A result of an earlier version says nothing of its logs.
     measured_on = result.get("data", {}).get("eval", {"url": old_config.data.eval, "digest": ""})
     if measured_on["digest"] != evaluation.digest:
         _tell_of_another_log(measured_on["url"], evaluation.url, folder.url)
     show_result(result, folder.url)
     return result
+
+
+def _patience_is_over(
+    result: Mapping[str, Any], config: RunConfig, evaluation: Manifest, last_step: int
+) -> bool:
+    """Whether a run that stopped early would stop there with this configuration, too."""
+    training, best = config.training, result.get("best")
+    if best is None or not result["stopped_early"] or training.patience_evaluations is None:
+        return False
+    return bool(
+        result["steps"] < last_step
+        and best["scored_by"] == scored_by(training.best_by, evaluation.digest)
+        and best["evaluations_since"] >= training.patience_evaluations
+    )
 
 
 def _tell_of_another_log(measured_on: str, asked_for: str, run_url: str) -> None:

@@ -9,6 +9,7 @@ from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
+from recsys_mtl.driver.committed import best_of
 from recsys_mtl.driver.earlier_run import finished_run
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import log_event
@@ -120,6 +121,7 @@ def _run_to_the_end(
             metrics,
             train=job.train,
             evaluation=job.eval,
+            best_checkpoint=best_of(folder.checkpoints()),
             wall_seconds=time.time() - started,
             method=method,
             method_settings=settings,
@@ -198,7 +200,7 @@ def _train(job: TrainJob, runner: Runner, endpoint: Endpoint, sigterm: Sigterm) 
     except (Exception, KeyboardInterrupt):
         sigterm.leave_if_asked(name)  # workers may be lost then: that is no failure of the run
         raise
-    if metrics["step"] < job.last_step:
+    if metrics["step"] < job.last_step and not metrics["stopped_early"]:
         raise PreemptionError(
             f"run {name!r} was ended by SIGTERM at step {metrics['step']:,} of "
             f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"

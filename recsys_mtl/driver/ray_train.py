@@ -19,6 +19,7 @@ from recsys_mtl.config import Cluster, UserError
 from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
 from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
+from recsys_mtl.worker.best import scored_by
 from recsys_mtl.worker.job import TrainJob
 
 
@@ -40,12 +41,23 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         job.device,
         name=name,
         storage_path=storage_path,
-        checkpoints=CheckpointConfig(num_to_keep=job.config.training.checkpoints_kept),
+        checkpoints=_checkpoints_to_keep(job),
     )
     result = fit_trainer(
         trainer, f"run {name!r} failed", "; the same command goes on from its last checkpoint"
     )
     return dict(result.metrics)
+
+
+def _checkpoints_to_keep(job: TrainJob) -> CheckpointConfig:
+    """As `local_checkpoints.those_to_keep` has it: by score where there is one."""
+    training = job.config.training
+    measured = scored_by(training.best_by, job.eval.digest)
+    return CheckpointConfig(
+        num_to_keep=training.checkpoints_kept,
+        # Ray Train reads the checkpoint's metrics {"scores": {measured: score}} so.
+        checkpoint_score_attribute=None if measured is None else f"scores/{measured}",
+    )
 
 
 def trainer_of(

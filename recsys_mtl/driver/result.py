@@ -8,6 +8,7 @@ from rich.table import Table
 
 from recsys_mtl.config import RunConfig
 from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
@@ -18,6 +19,7 @@ def result_of(
     metrics: Mapping[str, Any],
     wall_seconds: float,
     *,
+    best_checkpoint: CommittedCheckpoint | None,
     train: Manifest,
     evaluation: Manifest,
     method: Method,
@@ -29,6 +31,7 @@ def result_of(
         metrics: of the last checkpoint, which is the run's end.
         train: the rows that it was trained on.
         evaluation: the rows that the tasks' numbers are of.
+        best_checkpoint: the one with the best score; None where none has a score.
         method: the one that trained.
         method_settings: its kind and its hyperparameters.
     """
@@ -61,6 +64,9 @@ def result_of(
         "method": dict(method_settings),
         "data": {"train": _log_of(train), "eval": _log_of(evaluation)},
         "tasks": tasks,
+        # Of training.best_by: the best evaluation and its checkpoint. `tasks` are of the last step.
+        "best": _best(metrics["best"], best_checkpoint),
+        "stopped_early": metrics["stopped_early"],
         # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
         # that never compares them knows of none.
         "compared_steps": totals["compared_steps"] if compares else None,
@@ -95,6 +101,19 @@ def _mean(total: float, count: int) -> float | None:
 def _log_of(manifest: Manifest) -> dict[str, Any]:
     """Which rows a number of the result is of, wherever they are moved later."""
     return {"url": manifest.url, "rows": manifest.rows, "digest": manifest.digest}
+
+
+def _best(
+    best: Mapping[str, Any] | None, checkpoint: CommittedCheckpoint | None
+) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    tasks = {
+        task: {name: _known(value) for name, value in numbers.items()}
+        for task, numbers in best["tasks"].items()
+    }
+    name = None if checkpoint is None else checkpoint.name
+    return {**best, "checkpoint": name, "tasks": tasks}
 
 
 def _known(value: float) -> float | None:
@@ -147,7 +166,29 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
                 f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
                 "stand in no number above"
             )
+    yield from _notes_on_best(result["steps"], result.get("best"), result.get("stopped_early"))
     if result["skipped_steps"]:
         yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
     if result["rejected_rows"]:
         yield f"{result['rejected_rows']:,} rows were left out as unusable"
+
+
+def _notes_on_best(
+    steps: int, best: Mapping[str, Any] | None, stopped_early: bool | None
+) -> Iterator[str]:
+    if best is None:  # as in the results of earlier versions
+        return
+    if stopped_early:
+        yield (
+            f"stopped early, after {best['evaluations_since']} evaluations that were not better "
+            "than the best"
+        )
+    if best["step"] is None:
+        yield f"no evaluation has a {best['by']}, so none is the best"
+    elif best["step"] < steps:
+        yield (
+            f"best {best['by']}: {best['value']:.4f} at step {best['step']:,}, in "
+            f"{best['checkpoint']}; the numbers above are of step {steps:,}"
+        )
+    if best["step"] is not None and best["evaluations_without_score"]:
+        yield f"{best['evaluations_without_score']} evaluations had no {best['by']}"

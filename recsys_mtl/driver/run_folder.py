@@ -33,7 +33,7 @@ from typing import Any, Literal
 import yaml
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.driver.committed import LOCAL_INDEX, RAY_INDEX, checkpoints_of
+from recsys_mtl.driver.committed import LOCAL_INDEX, RAY_INDEX, CommittedCheckpoint, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.metrics.columns import Column
@@ -70,6 +70,10 @@ class RunFolder:
                 f"{self.url}/config.yaml is of another version of recsys-mtl or damaged "
                 f"({type(error).__name__}); choose another run.name, or start anew with --fresh"
             ) from None
+
+    def checkpoints(self) -> list[CommittedCheckpoint]:
+        """The committed checkpoints; see `checkpoints_of`."""
+        return checkpoints_of(self._files)
 
     def result(self) -> dict[str, Any] | None:
         """result.json; None where there is none."""

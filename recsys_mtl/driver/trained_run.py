@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import overridden
-from recsys_mtl.driver.committed import CommittedCheckpoint, checkpoints_of
+from recsys_mtl.driver.committed import CommittedCheckpoint, best_of, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.worker.checkpoint_metadata import CheckpointMetadata, read_metadata
@@ -92,13 +92,13 @@ def _chosen(found: list[CommittedCheckpoint], wanted: str, url: str) -> Committe
     if wanted == "last":
         return found[-1]
     if wanted == "best":
-        scored = [(c.score, place) for place, c in enumerate(found) if c.score is not None]
-        if not scored:
+        best = best_of(found)
+        if best is None:
             raise UserError(
                 f"no checkpoint of the run in {url} has a score, so none is the best; train with "
                 "training.best_by, or choose --checkpoint last"
             )
-        return found[max(scored)[1]]
+        return best
     names = [checkpoint.name for checkpoint in found]
     if wanted not in names:
         near = difflib.get_close_matches(wanted, names, n=1)

@@ -36,7 +36,7 @@ class TaskDrop:
     drop: float
     """AUC of the other model less that of the new one; NaN where the rows have no AUC."""
     lower: float
-    """Lower end of the 95 % interval of the drop."""
+    """Lower end of the 95 % interval of the drop; NaN, as the upper one, where rows give none."""
     upper: float
     verdict: Verdict
     reason: str
@@ -119,63 +119,80 @@ def judge(sums: Tensor, counts: Tensor, tasks: Sequence[str], max_auc_drop: floa
 def _judge_task(sums: NDArray[np.float64], counts: Counts, limit: float) -> TaskDrop:
     """One task's verdict, from its sums [R + 1, 4]."""
     _, positives, _, negatives = sums[0]
-    nan, infinity = math.nan, math.inf
+    nan = math.nan
     if counts.not_finite_new:
         reason = f"the new model's logit is not finite on {counts.not_finite_new:,.0f} rows"
-        return TaskDrop(nan, -infinity, infinity, "worse", reason, None)
+        return TaskDrop(nan, nan, nan, "worse", reason, None)
     if not counts.differing and positives + negatives > 0:
         return TaskDrop(0.0, 0.0, 0.0, _verdict(0.0, 0.0, limit), "all logits are equal", None)
     if positives == 0 or negatives == 0:
         missing = "labelled" if positives == negatives else "negative" if positives else "positive"
-        return TaskDrop(nan, -infinity, infinity, "unknown", f"no row is {missing}", None)
-    drop, error, degrees = _drop_and_error(sums, counts)
-    groups = min(counts.positive_groups, counts.negative_groups)
-    # Where no group speaks for either model, fewer than 3 in `groups` of all groups do (95 %;
-    # Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
-    silent = error < _ROUNDING
-    half_width = min(1.0, 3 / groups) if silent else _student_95(degrees) * error
-    if degrees < _FEWEST_DEGREES:
-        half_width = infinity
+        return TaskDrop(nan, nan, nan, "unknown", f"no row is {missing}", None)
+    drop, half_width, error = _interval(sums, counts)
     lower, upper = drop - half_width, drop + half_width
     verdict = _verdict(lower, upper, limit)
-    reason = f"drop in AUC {drop:.5f}, 95 % interval {lower:.5f} to {upper:.5f}"
-    if groups < 2:
-        reason = (
-            f"all its {'positives' if counts.positive_groups < 2 else 'negatives'} are in one group"
-        )
-    if counts.not_finite_other:
-        reason += f", without {counts.not_finite_other:,.0f} rows that the other model cannot score"
     needed = None
-    if verdict == "unknown" and groups >= 2:
+    if verdict == "unknown" and _fewest_groups(counts) > 1:
         # A model that is equal needs this many; if 0 is out of the question, one as it was seen.
         distance = abs(limit - (drop if lower > 0 or limit <= 0 else 0.0))
-        needed = _rows_needed(counts.rows, 3 / groups if silent else error, distance, silent)
-    return TaskDrop(drop, lower, upper, verdict, reason, needed)
+        needed = _rows_needed(counts, error, distance)
+    return TaskDrop(drop, lower, upper, verdict, _reason(drop, half_width, counts), needed)
+
+
+def _reason(drop: float, half_width: float, counts: Counts) -> str:
+    if counts.positive_groups < 2 or counts.negative_groups < 2:
+        reason = (
+            f"all {'positives' if counts.positive_groups < 2 else 'negatives'} are in one group"
+        )
+    elif math.isnan(half_width):
+        reason = f"drop in AUC {drop:.5f}, in too few groups for an interval"
+    else:
+        ends = f"{drop - half_width:.5f} to {drop + half_width:.5f}"
+        reason = f"drop in AUC {drop:.5f}, 95 % interval {ends}"
+    if counts.not_finite_other:
+        reason += f", without {counts.not_finite_other:,.0f} rows that the other model cannot score"
+    return reason
 
 
 def _verdict(lower: float, upper: float, limit: float) -> Verdict:
     return "passes" if upper < limit else "worse" if lower > limit else "unknown"
 
 
-def _drop_and_error(sums: NDArray[np.float64], counts: Counts) -> tuple[float, float, float]:
-    """The drop, its standard error, and the degrees of freedom of that error (Welch 1947).
+def _interval(sums: NDArray[np.float64], counts: Counts) -> tuple[float, float, float]:
+    """The drop, the half-width of its 95 % interval (NaN: there is none), its standard error.
 
-    Each class tells about as much of its part of the error as it has groups, less one; where groups
-    differ in size, there are in effect fewer.
+    The error's degrees of freedom are Welch's (1947): each class tells as much of its part as it
+    has groups, less one; where groups differ in size, there are in effect fewer.
     """
     with np.errstate(invalid="ignore"):  # a replicate may draw no positive
         by_class = sums[:, 0::2] / sums[:, 1::2]
     replicates = by_class[1:][np.isfinite(by_class[1:]).all(axis=1)]
-    drop, degrees = float(by_class[0, 0]), 0.0
-    if len(replicates) < 2:
-        return drop, math.inf, degrees
-    variances = replicates.var(axis=0, ddof=1)
+    drop = float(by_class[0, 0])
     squares = np.array([counts.positive_squares, counts.negative_squares])
-    of_classes = sums[0, 1::2] ** 2 / squares - 1
-    if of_classes.min() > 0:
-        weights = np.maximum(variances, _ROUNDING**2)
-        degrees = float(weights.sum() ** 2 / (weights**2 / of_classes).sum())
-    return drop, math.sqrt(replicates.sum(axis=1).var(ddof=1)), degrees
+    degrees_by_class = sums[0, 1::2] ** 2 / squares - 1
+    if len(replicates) < 2 or degrees_by_class.min() <= 0:
+        return drop, math.nan, math.nan
+    error = math.sqrt(replicates.sum(axis=1).var(ddof=1))
+    variances = np.maximum(replicates.var(axis=0, ddof=1), _ROUNDING**2)
+    degrees = float(variances.sum() ** 2 / (variances**2 / degrees_by_class).sum())
+    if degrees < _FEWEST_DEGREES:
+        return drop, math.nan, error
+    if error < _ROUNDING:
+        return drop, _bound_of_silence(counts), error
+    return drop, _student_95(degrees) * error, error
+
+
+def _bound_of_silence(counts: Counts) -> float:
+    """The largest drop that groups may hide of which none speaks for either model.
+
+    With 95 % confidence fewer than 3 in G of all groups do (Hanley and Lippman-Hand, "If nothing
+    goes wrong, is everything all right?", 1983).
+    """
+    return min(1.0, 3 / _fewest_groups(counts))
+
+
+def _fewest_groups(counts: Counts) -> float:
+    return min(counts.positive_groups, counts.negative_groups)
 
 
 def _student_95(degrees: float) -> float:
@@ -184,8 +201,6 @@ def _student_95(degrees: float) -> float:
     Source: Abramowitz and Stegun 1964, 26.7.5.
     """
     z = _TWO_SIDED_95
-    if degrees < _FEWEST_DEGREES:
-        return math.inf
     return (
         z
         + (z**3 + z) / (4 * degrees)
@@ -194,18 +209,19 @@ def _student_95(degrees: float) -> float:
     )
 
 
-def _rows_needed(rows: float, error: float, distance: float, silent: bool) -> int | None:
+def _rows_needed(counts: Counts, error: float, distance: float) -> int | None:
     """Rows with which an interval in 9 of 10 cases ends before `distance`, in two digits.
 
-    The error shrinks with the root of the rows, and the bound of groups that are silent with the
-    rows. Twice the rows are asked for at least, since this log's could not tell.
+    The error shrinks with the root of the rows, and the bound of silent groups with the rows. Twice
+    the rows are asked for at least, since this log's could not tell.
     """
-    if distance == 0:
+    if distance == 0 or math.isnan(error):
         return None
-    times = error / distance
-    if not silent:
-        times = (times * (_TWO_SIDED_95 + _NINE_IN_TEN)) ** 2
-    needed = rows * max(times, 2.0)
+    if error < _ROUNDING:
+        times = _bound_of_silence(counts) / distance
+    else:
+        times = ((_TWO_SIDED_95 + _NINE_IN_TEN) * error / distance) ** 2
+    needed = counts.rows * max(times, 2.0)
     if needed > _MOST_ROWS:
         return None
     digit = 10 ** max(0, math.floor(math.log10(needed)) - 1)

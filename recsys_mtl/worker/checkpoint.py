@@ -40,6 +40,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         evaluation=summary.evaluation,
         window_steps=summary.window_steps,
         warm_start=summary.warm_start,
+        best=summary.best,
     )
     tensors = worker.state_dict() | reporter.state_dict()
 
@@ -52,7 +53,9 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
     model = worker.model
     metrics = {
         "step": step,
-        "scores": {},
+        "scores": reporter.best.scores(step),
+        "best": reporter.best.summary(),
+        "stopped_early": step < job.last_step and reporter.best.stops_at(step),
         "epochs": step / worker.plan.steps_per_epoch,
         "evaluation": summary.evaluation,
         "totals": summary.totals,
@@ -90,7 +93,11 @@ def restore_run(
         report = load_matching(worker.state_dict() | window, folder)
     _refuse_incomplete(report, job.config)
     summary = ReporterSummary(
-        metadata.totals, metadata.evaluation, metadata.window_steps, metadata.warm_start
+        totals=metadata.totals,
+        evaluation=metadata.evaluation,
+        window_steps=metadata.window_steps,
+        warm_start=metadata.warm_start,
+        best=metadata.best,
     )
     reporter.load_state_dict(window, summary, metadata.saved_at)
     return metadata.step

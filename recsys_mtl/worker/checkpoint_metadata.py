@@ -53,6 +53,8 @@ class CheckpointMetadata:
     """Steps in the current window of the training AUC."""
     warm_start: Mapping[str, Any] | None
     """What the run took from another one; None where it began with random values."""
+    best: Mapping[str, Any]
+    """`BestKeeper.state_dict()`."""
 
 
 _TRAIN_ANEW = "choose another run.name, or start anew with --fresh"

@@ -85,6 +85,13 @@ def test_a_killed_worker_is_replaced_and_two_still_train_what_one_trains(
     assert_same_training(trace, result, undisturbed, result_of(runs, "undisturbed"))
 
 
+def test_what_ray_says_of_a_killed_worker_stands_between_our_lines_as_one_of_them(
+    killed_run: KilledRun,
+) -> None:
+    told = [json.loads(line) for line in killed_run.printed.splitlines()]
+    assert all(event.keys() >= {"time", "level", "event", "message"} for event in told)
+
+
 def test_a_run_on_s3_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
     shared_place: Place,
     cluster: dict[str, str],

@@ -126,6 +126,34 @@ REFUSALS = [
         "optimizer.dense.beta1: unknown key (value 0.5); allowed: kind, learning_rate",
     ),
     ("model.dropout=1", "model.dropout: must be less than 1 (found 1)"),
+    (
+        "training.best_by=accuracy",
+        "training.best_by: 'accuracy' is no number of an evaluation; allowed: mean_auc, auc:TASK, ",
+    ),
+    (
+        "training.best_by='auc:'",
+        "training.best_by: 'auc:' is no number of an evaluation; ",
+    ),
+    (
+        "training.best_by=log_loss:wish",
+        "training.best_by is log_loss:wish, and data.labels has no task 'wish'; its tasks: purchas",
+    ),
+    (
+        "training.best_by=mean_auc",
+        "training.best_by compares evaluations, and without training.evaluation_interval_steps the",
+    ),
+    (
+        "training.patience_evaluations=3",
+        "training.patience_evaluations counts evaluations without improvement, and training.best_b",
+    ),
+    (
+        "training.patience_evaluations=0",
+        "training.patience_evaluations: must be greater than or equal to 1 (found 0)",
+    ),
+    (
+        "training.checkpoints_kept=0",
+        "training.checkpoints_kept: must be greater than or equal to 1 (found 0)",
+    ),
     ("model.bottom_hidden_sizes=[]", "model.bottom_hidden_sizes: must not be empty (found [])"),
     ("model.bottom_hidden_sizes=5", "model.bottom_hidden_sizes: must be a list (found 5)"),
     (

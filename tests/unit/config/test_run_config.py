@@ -104,6 +104,9 @@ def changes(path: Path, *overrides: str) -> list[str]:
         "training.max_steps=5",
         "training.warm_up_steps=5",
         "training.checkpoints_kept=5",
+        "training={global_batch_size: 64, evaluation_interval_steps: 5, best_by: mean_auc}",
+        "training={global_batch_size: 64, evaluation_interval_steps: 5, best_by: 'auc:cart', "
+        "patience_evaluations: 2}",
         "optimizer.dense={kind: adam, learning_rate: 5}",
         "optimizer.tables.learning_rate=5",
         "optimizer.schedule={kind: cosine, final_factor: 0.5}",

@@ -61,7 +61,7 @@ def test_a_name_of_the_users_own_finds_what_every_name_has() -> None:
 def test_a_section_comes_with_all_that_it_holds() -> None:
     paths = [".".join(setting.path) for setting in settings_below("optimizer")]
     assert paths[:2] == ["optimizer", "optimizer.dense"]
-    assert paths.count("optimizer.dense.learning_rate") == 2  # of adam, and of sgd
+    assert paths.count("optimizer.dense.learning_rate") == 3  # of adam, adamw and sgd
     assert all(path.startswith("optimizer") for path in paths)
 
 

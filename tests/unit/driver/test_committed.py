@@ -7,19 +7,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.train import Checkpoint, CheckpointConfig
+from ray.train import Checkpoint
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
 
 from recsys_mtl.config import UserError
+from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.committed import (
     LOCAL_INDEX,
     RAY_INDEX,
     CommittedCheckpoint,
+    best_of,
     checkpoints_of,
     local_index,
 )
 from recsys_mtl.driver.ray_host import _for_ray_train
+from recsys_mtl.driver.ray_train import _checkpoints_to_keep
 from recsys_mtl.driver.storage import Folder
+from tests.unit.run_files import write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
@@ -59,15 +63,35 @@ def test_only_scores_of_the_newest_measure_count(tmp_path: Path) -> None:
     assert found(tmp_path) == [(0, None), (1, None), (2, 0.5), (3, 0.5)]
 
 
+@pytest.mark.parametrize(
+    ("scores", "step"),
+    [
+        ([0.1, 0.3, 0.2], 2),
+        ([0.3, None, 0.3, None], 3),
+        ([-0.5, None], 1),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_the_best_has_the_largest_score_and_of_equals_is_the_newest(
+    scores: list[float | None], step: int | None
+) -> None:
+    checkpoints = [CommittedCheckpoint(f"c{s}", s, x) for s, x in enumerate(scores, start=1)]
+    best = best_of(checkpoints)
+    assert (best and best.step) == step
+
+
 class RayTrainIndex:
     """Ray Train's own bookkeeping of checkpoints, without workers."""
 
-    def __init__(self, folder: Path, kept: int, measure: str | None) -> None:
+    def __init__(self, folder: Path, best_by: str | None = None) -> None:
+        training: dict[str, Any] = {"global_batch_size": 64, "checkpoints_kept": 2}
+        if best_by is not None:
+            training |= {"best_by": best_by, "evaluation_interval_steps": 5}
+        config = load_config(write_run(folder), (f"training={json.dumps(training)}",))
+        job: Any = SimpleNamespace(config=config, eval=SimpleNamespace(digest="digest"))
         self._folder = folder
-        config = CheckpointConfig(num_to_keep=kept)
-        if measure is not None:
-            config.checkpoint_score_attribute = f"scores/{measure}"
-        self._manager: Any = CheckpointManager(config, _storage(folder))
+        self._manager: Any = CheckpointManager(_checkpoints_to_keep(job), _storage(folder))
         self._manager._notify = lambda: None  # nobody waits for it here
 
     def report(self, name: str, metrics: dict[str, Any]) -> None:
@@ -92,16 +116,17 @@ def _storage(folder: Path) -> Any:
 def test_ray_train_keeps_by_the_same_rule_and_its_index_is_read_oldest_first(
     tmp_path: Path,
 ) -> None:
-    measure = "auc:wish@a"
+    best_by = "auc:cart"
+    measure = f"{best_by}@digest"
     scores = [0.6, 0.9, math.nan, 0.7, 0.9, 0.5, math.nan]
     kept = [[1], [1, 2], [1, 2, 3], [2, 4], [2, 5], [2, 5, 6], [2, 5, 7]]
-    index = RayTrainIndex(tmp_path, 2, measure)
+    index = RayTrainIndex(tmp_path, best_by)
     for step, (score, steps) in enumerate(zip(scores, kept, strict=True), start=1):
         index.report(
             f"checkpoint_{step}", _for_ray_train({"step": step, "scores": {measure: score}})
         )
         if step == 4:  # as after a restart of the driver
-            index = RayTrainIndex(tmp_path, 2, measure)
+            index = RayTrainIndex(tmp_path, best_by)
         there = checkpoints_of(Folder(str(tmp_path)))
         assert [c.step for c in there] == steps
         for checkpoint in there:
@@ -115,7 +140,7 @@ def test_ray_train_keeps_by_the_same_rule_and_its_index_is_read_oldest_first(
 def test_a_checkpoint_on_ray_without_a_score_has_none(
     tmp_path: Path, metrics: dict[str, Any]
 ) -> None:
-    RayTrainIndex(tmp_path, 2, None).report("checkpoint_3", metrics)
+    RayTrainIndex(tmp_path).report("checkpoint_3", metrics)
     assert checkpoints_of(Folder(str(tmp_path))) == [CommittedCheckpoint("checkpoint_3", 3)]
 
 

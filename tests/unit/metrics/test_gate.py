@@ -116,11 +116,22 @@ def test_what_no_number_of_such_rows_could_tell(rng: np.random.Generator) -> Non
     one_group = log._replace(keys=np.full_like(log.keys, 5))
     no_positive = log._replace(labels=np.zeros_like(log.labels))
     no_label = no_positive._replace(weights=np.zeros_like(log.weights))
-    assert reasons(gate_of(one_group)) == ("unknown", None, "all its positives are in one group")
+    assert reasons(gate_of(one_group)) == ("unknown", None, "all positives are in one group")
     assert reasons(gate_of(no_positive)) == ("unknown", None, "no row is positive")
     assert reasons(gate_of(log._replace(labels=~no_positive.labels)))[2] == "no row is negative"
     assert reasons(gate_of(no_label)) == ("unknown", None, "no row is labelled")
     assert "no number of such rows would do" in gate_of(no_label).summary
+
+
+def test_positives_in_two_groups_give_no_interval_but_the_rows_that_would(
+    same_rng: np.random.Generator,
+) -> None:
+    log = draw_two_models(same_rng, 60)
+    bought = np.isin(log.keys, log.keys[[0, -1]])[:, None]
+    drop = gate_of(log._replace(labels=bought)).tasks["task"]
+    assert (drop.verdict, np.isnan(drop.lower), np.isnan(drop.upper)) == ("unknown", True, True)
+    assert drop.reason.endswith("in too few groups for an interval")
+    assert drop.rows_needed is not None
 
 
 def test_a_new_model_with_a_logit_that_is_not_finite_is_worse(rng: np.random.Generator) -> None:
