@@ -19,9 +19,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--log",
         required=True,
-        metavar="FILE.parquet",
-        help="rows as they were served, with a column probability_TASK of at least one task; a "
-        "local path or any fsspec URL",
+        metavar="URL",
+        help="rows as they were served, with a column probability_TASK of at least one task: a "
+        "Parquet file, folder or glob",
     )
     parser.add_argument(
         "--tolerance",
@@ -45,27 +45,30 @@ def verify(options: argparse.Namespace) -> int:
     from recsys_mtl.serving.scorer import Scorer
     from recsys_mtl.serving.verification import verify_log
 
-    found = verify_log(Scorer.load(options.bundle), options.log, options.tolerance)
-    what = f"{found.rows:,} rows of {', '.join(found.tasks)}"
+    scorer = Scorer.load(options.bundle)
+    found = verify_log(scorer, options.log, options.tolerance)
+    what = f"{found.rows:,} rows of {', '.join(found.compared)}"
     fields = {
         "rows": found.rows,
-        "tasks": list(found.tasks),
+        "compared": found.compared,
         "not_logged": found.not_logged,
         "largest_difference": found.largest,
     }
+    if missing := [task for task in scorer.bundle.tasks if task not in found.compared]:
+        log_event("note", f"no probability of {', '.join(missing)} was logged: not compared")
     if found.not_logged:
         log_event("note", f"{found.not_logged:,} logged probabilities are null: not compared")
     if found.is_equal:
         log_event("verified", f"{what}: largest difference {found.largest:.2g}", **fields)
         return 0
-    counts = ", ".join(f"{task} in {count:,} rows" for task, count in found.beyond.items())
+    counts = ", ".join(f"{count:,} of {task}" for task, count in found.beyond.items())
     worst = "; ".join(
-        f"row {d.row}, {d.task}: logged {d.logged:.6f}, the bundle says {d.scored:.6f}"
+        f"row {d.row} of {d.file}, {d.task}: logged {d.logged:.6f}, the bundle says {d.scored:.6f}"
         for d in found.worst
     )
     log_error(
         "differs",
-        f"{what}: beyond {options.tolerance:g} differ {counts}; the largest difference is "
+        f"{what}: {counts} differ by more than {options.tolerance:g}, the most by "
         f"{found.largest:.2g} ({worst})",
         beyond=found.beyond,
         worst=[vars(difference) for difference in found.worst],

@@ -132,6 +132,7 @@ def train(folder: Path, log: pa.Table, *overrides: str, body: BodyFactory | None
         "totals": {},
         "evaluation": {"purchase": {"auc": 0.75, "rows": 10}, "cart": {"auc": float("nan")}},
         "window_steps": 0,
+        "warm_start": None,
     }
     (run / "checkpoint" / "run.json").write_text(json.dumps(metadata))
     (run / LOCAL_INDEX).write_bytes(local_index([CommittedCheckpoint("checkpoint", 7)]))

@@ -27,8 +27,13 @@ def changed(log: pa.Table, column: str, values: object) -> pa.Table:
 def verify(served: Served, log: pa.Table, folder: Path, *options: str) -> object:
     """The exit status."""
     pq.write_table(log, folder / "log.parquet", row_group_size=40)
+    log_file = str(folder / "log.parquet")
+    return main_status(["verify", str(served.folder), "--log", log_file, *options])
+
+
+def main_status(arguments: list[str]) -> object:
     with pytest.raises(SystemExit) as ended:
-        main(["verify", str(served.folder), "--log", str(folder / "log.parquet"), *options])
+        main(arguments)
     return ended.value.code
 
 
@@ -52,8 +57,9 @@ def test_differences_are_named_by_row_and_task_over_all_row_groups(
     cart[70] = np.nan
     assert verify(served, changed(log, "probability_cart", cart), tmp_path) == 3
     said = capsys.readouterr().err
-    assert "150 rows of purchase, cart: beyond 1e-05 differ cart in 3 rows" in said
-    places = [said.index(f"row {row}, cart: logged") for row in (70, 120, 3)]
+    assert "150 rows of purchase, cart: 3 of cart differ by more than 1e-05" in said
+    file = tmp_path / "log.parquet"
+    places = [said.index(f"row {row} of {file}, cart: logged") for row in (70, 120, 3)]
     assert places == sorted(places), "the largest difference comes first"
     assert "purchase: logged" not in said
     wide = ("--tolerance", "0.3")
@@ -79,7 +85,26 @@ def test_what_was_not_logged_is_not_compared(
     assert verify(served, changed(log, "probability_purchase", some), tmp_path) == 0
     said = capsys.readouterr().out
     assert "150 rows of purchase: largest" in said
+    assert "no probability of cart was logged" in said
     assert "75 logged probabilities are null" in said
+
+
+def test_all_files_of_a_folder_are_compared(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, folder = served_log(served), tmp_path / "log"
+    folder.mkdir()
+    bad = log["probability_purchase"].to_numpy() + np.float32(0.1)
+    pq.write_table(log.slice(0, 0), folder / "0.parquet")
+    pq.write_table(log, folder / "1.parquet")
+    pq.write_table(log.drop_columns(["probability_purchase"]), folder / "2.parquet")
+    assert main_status(["verify", str(served.folder), "--log", str(folder)]) == 0
+    assert "300 rows of purchase, cart: largest" in capsys.readouterr().out
+    pq.write_table(changed(log, "probability_purchase", bad), folder / "3.parquet")
+    assert main_status(["verify", str(served.folder), "--log", f"{folder}/*.parquet"]) == 3
+    said = capsys.readouterr().err
+    assert "450 rows of purchase, cart: 150 of purchase differ" in said
+    assert f"of {folder}/3.parquet, purchase: logged" in said
 
 
 @pytest.mark.parametrize(
@@ -108,7 +133,11 @@ def test_bad_logs_are_refused(
     log = served_log(served)
     words = changed(log, "probability_cart", ["0.5"] * 150)
     for bad, says in (
-        (log.slice(0, 0), "holds no rows"),
+        (log.slice(0, 0), "holds no logged probability in its 0 rows"),
+        (
+            changed(log, "probability_cart", [None] * 150).drop_columns(["probability_purchase"]),
+            "holds no logged probability in its 150 rows",
+        ),
         (words, "'probability_cart' .* must hold numbers"),
         (changed(log, "city", [7] * 150), "column 'city' holds int64"),
     ):
@@ -116,11 +145,13 @@ def test_bad_logs_are_refused(
         said = capsys.readouterr().err
         assert says.split(" .* ")[-1] in said, said
     (tmp_path / "log.parquet").write_text("no Parquet")
-    for path in ("log.parquet", "nowhere.parquet", "nosuch://x"):
-        with pytest.raises(SystemExit) as ended:
-            main(["verify", str(served.folder), "--log", str(tmp_path / path)])
-        assert ended.value.code == 2
-        assert "cannot be read as Parquet" in capsys.readouterr().err
+    for path, says in (
+        (str(tmp_path / "log.parquet"), "cannot be read as Parquet"),
+        (str(tmp_path / "nowhere.parquet"), "no Parquet file there"),
+        ("nosuch://x", "cannot be listed"),
+    ):
+        assert main_status(["verify", str(served.folder), "--log", path]) == 2
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "small"])
