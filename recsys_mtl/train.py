@@ -107,7 +107,9 @@ def train_step(
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
     lookup = worker.model.look_up(batch, learning_rate_factor=factor)  # pooled [B, E]
     forward = worker.model.forward(lookup, batch.dense, worker.dropout_masks(batch.step))
-    losses = task_losses(forward.logits, batch.labels, batch.label_mask, counts.labelled)  # [T]
+    losses = worker.loss_weights * task_losses(  # [T]
+        forward.logits, batch.labels, batch.label_mask, counts.weights, batch.label_weights
+    )
     clock.lap("forward")
 
     # Each loss back to the representation. What belongs to one task has its own loss's gradient.
@@ -145,7 +147,8 @@ def train_step(
     worker.update_tables(lookup, update.tables, clip=clip, skip=skip)
     clock.lap("optimizer")
     record = StepRecord(
-        losses=losses,
+        losses=losses / worker.loss_weights,
+        labelled=counts.labelled,
         weighting=weighed.weighting,
         gram=weighed.gram,
         skipped=skip,

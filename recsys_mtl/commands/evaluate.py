@@ -78,5 +78,8 @@ def evaluate_run(options: argparse.Namespace) -> int:
         return failed(error)
     show_evaluation(found)
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-    return 0
+        try:
+            Path(options.json).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"--json {options.json} cannot be written: {error.strerror}") from None
+    return int(found["gate"]["exit_status"]) if "gate" in found else 0

@@ -1,13 +1,15 @@
 """The run's configuration: one frozen tree, read from one YAML file.
 
 section.py    what all parts are made of; the errors a user can mend
-data.py       features, labels and where the log lies
+data.py       features and where the log lies
+label.py      what a task learns of a row, and from which rows
 model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
 optimizer.py  how parameters move
 best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
+warm_start.py what a new run takes over from another one
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
 file.py       load_config: from YAML and overrides to RunConfig, with its complaints
@@ -16,6 +18,7 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 from recsys_mtl.config.changes import refuse_changes
 from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
 from recsys_mtl.config.gradients import Gradients
+from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
@@ -34,6 +37,7 @@ from recsys_mtl.config.optimizer import (
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
     "AdamConfig",
@@ -52,6 +56,7 @@ __all__ = [
     "GradOPS",
     "Gradients",
     "IdFeature",
+    "Label",
     "LinearSchedule",
     "Method",
     "Metrics",
@@ -70,6 +75,7 @@ __all__ = [
     "Training",
     "Uniform",
     "UserError",
+    "WarmStart",
     "refuse_changes",
     "refuse_on_cpu",
 ]

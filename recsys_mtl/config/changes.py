@@ -47,7 +47,11 @@ def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: 
     """
     found = changes(old, new)
     if old_digest != new_digest:
-        found.append(f"data.train: the rows of {new.data.train} are no longer those of the run")
+        found.append(
+            f"data.train: the rows of {new.data.train} are no longer those of the run (to train on "
+            "with a log that has grown, begin another run.name with run.warm_start: {from: <the "
+            "folder of this run>})"
+        )
     if found:
         raise UserError(
             f"run {new.run.name!r} was begun with another configuration: {'; '.join(found)}. "

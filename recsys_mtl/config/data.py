@@ -1,9 +1,11 @@
 """Where the click log lies and what its columns mean."""
 
+from itertools import combinations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recsys_mtl.config.label import LabelOrColumn
 from recsys_mtl.config.section import FiniteFloat, Name, PositiveFloat, PositiveInt, Section
 
 
@@ -94,8 +96,9 @@ class Data(FeatureColumns):
     """Parquet file, folder or glob, on a local path or any fsspec URL."""
     eval: str
     """The same, for the rows that judge the model."""
-    labels: Annotated[dict[Name, str], Field(min_length=1)]
-    """Task name to label column, one task each. Labels are 0, 1 or null (not known)."""
+    labels: Annotated[dict[Name, LabelOrColumn], Field(min_length=1)]
+    """Task name to the column of its label, which holds 0, 1 or null (not known), or to a section
+    that says more: which rows count, and by how much."""
     lanes: PositiveInt = 8
     """Fixed cuts of an epoch that workers share out among themselves: a run may go on with any
     number of workers up to this one, over the very same batches."""
@@ -105,19 +108,41 @@ class Data(FeatureColumns):
     prefetch_batches: PositiveInt = 4
     """Batches the reader's thread may be ahead of training."""
     on_error: Literal["fail", "skip"] = "fail"
-    """A row group that cannot be read, or a label that is not 0, 1 or null: `fail` ends the run,
-    `skip` trains on without those rows and counts them."""
+    """A row group that cannot be read, or a label that is not 0, 1 or null, or what says how much
+    it counts and is not usable: `fail` ends the run, `skip` trains on without those rows and counts
+    them by reason."""
+
+    @property
+    def weighs_rows(self) -> bool:
+        """Whether some task's rows count by weights of their own."""
+        return any(label.sample_weight is not None for label in self.labels.values())
 
     @model_validator(mode="after")
-    def _names_agree(self) -> Self:
-        label_of = {column: task for task, column in self.labels.items()}
-        if len(label_of) < len(self.labels):
-            raise ValueError("data.labels: two tasks name the same column; give each its own")
+    def _tasks_differ(self) -> Self:
+        for (task, label), (other, other_label) in combinations(self.labels.items(), 2):
+            if label.reads_the_same_as(other_label):
+                raise ValueError(
+                    f"data.labels: {task} and {other} name the same column and count its rows "
+                    "alike, so they are one task; give each its own column, sample_weight, "
+                    "only_where or window"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_feature_holds_the_answer(self) -> Self:
+        label_of = {label.column: task for task, label in self.labels.items()}
+        weight_of = {label.sample_weight: task for task, label in self.labels.items()}
         for name, feature in self.features.items():
             column = feature.column or name
             if column in label_of:
                 raise ValueError(
                     f"data.features.{name} reads column {column!r}, the label of task "
                     f"{label_of[column]!r}; a feature must not hold the answer"
+                )
+            if column in weight_of:
+                raise ValueError(
+                    f"data.features.{name} reads column {column!r}, the sample_weight of task "
+                    f"{weight_of[column]!r}, which may follow from the answer; where it does not, "
+                    "write the column a second time, under a name of its own"
                 )
         return self

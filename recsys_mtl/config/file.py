@@ -116,7 +116,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         child = node.get(parent, {})
         if not isinstance(child, dict):
             where = ".".join(parents[:depth])
-            raise ConfigError(f"--set {override}: {where} is {_short(child)}, which holds no keys")
+            raise ConfigError(
+                f"--set {override}: {where} is {_short(child)}, which holds no keys; set it whole, "
+                f"as {where}={{...}}"
+            )
         node[parent] = dict(child)  # a YAML alias of the same mapping must not change with it
         node = node[parent]
     try:

@@ -14,6 +14,7 @@ from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
 from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 
 def _port_or_range(value: object) -> object:
@@ -50,6 +51,9 @@ class Run(Section):
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
+    warm_start: WarmStart | None = None
+    """Another run whose checkpoint gives the first values of tables, body and heads; null begins
+    with random ones. A run that goes on has its own."""
 
 
 class Training(Section):

@@ -62,7 +62,7 @@ class ClickBatch:
     labels: Tensor
     """[B, T] float32, 0 where masked."""
     label_mask: Tensor
-    """[B, T] bool, True where the label is known."""
+    """[B, T] bool, True where the label is known and counts."""
     counts: Tensor
     """[1 + R] float32: rows that are no padding, rejected ones included; then the rejected rows by
     reason, in the order of `REJECT_REASONS`."""
@@ -72,11 +72,15 @@ class ClickBatch:
     """[B, K] The key of each row's value in each of the key columns asked for, 0 for padding."""
     nulls: NDArray[np.int64]
     """[C] Rows with a null in each column read, in the order of `columns_read`."""
+    label_weights: Tensor | None = None
+    """[B, T] float32: how much each row counts, 0 where masked; None where no task has a
+    sample_weight, and every label counts once."""
 
     def to(self, device: torch.device) -> "ClickBatch":
         """The batch with its tensors on `device`."""
         if device.type == "cpu":
             return self
+        weights = self.label_weights
         return replace(
             self,
             ids=self.ids.to(device) if self.ids is not None else None,
@@ -84,6 +88,7 @@ class ClickBatch:
             labels=_to_device(self.labels, device),
             label_mask=_to_device(self.label_mask, device),
             counts=_to_device(self.counts, device),
+            label_weights=_to_device(weights, device) if weights is not None else None,
         )
 
 
@@ -161,6 +166,11 @@ def assemble(
         rows=rows,
         keys=stack("keys", num_keys, np.uint64),
         nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
+        label_weights=(
+            torch.from_numpy(stack("label_weights", len(data.labels), np.float32))
+            if data.weighs_rows
+            else None
+        ),
     )
 
 

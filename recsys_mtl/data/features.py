@@ -4,8 +4,9 @@ n rows, I id features, F dense features, T tasks, C columns read, K key columns,
 reject a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_mtl.config import Data, DenseFeature, FeatureColumns
+from recsys_mtl.data.event_times import EventTimes
 from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
 from recsys_mtl.data.keys import keys_of
-from recsys_mtl.data.schema import DataError, columns_read, feature_columns, is_list
+from recsys_mtl.data.labels import RULES, encode_labels
+from recsys_mtl.data.numbers import fits_float32, numbers
+from recsys_mtl.data.schema import columns_read, feature_columns, is_list
 
-REJECT_REASONS = ("unreadable", "label")
-"""Why rows are left out with data.on_error `skip`: their row group cannot be read, or a label is
-neither 0, 1 nor null."""
+REJECT_REASONS = ("unreadable", *RULES)
+"""Why rows are left out with data.on_error `skip`: their row group cannot be read, or a label, or
+what says how much it counts, is not usable."""
 REJECTED = "__rejected__"
 """Column that the reader adds: True for rows of a row group that could not be read."""
 
@@ -99,9 +103,12 @@ class EncodedRows:
     dense: NDArray[np.float32]
     """[n, F]"""
     labels: NDArray[np.float32]
-    """[n, T], 0 where not known."""
+    """[n, T], 0 where masked."""
     label_mask: NDArray[np.bool_]
-    """[n, T] True where the label is known."""
+    """[n, T] True where the label is known and counts."""
+    label_weights: NDArray[np.float32] | None
+    """[n, T] How much the row counts for the task, 0 where masked; None where no task has weights
+    of its own."""
     nulls: NDArray[np.bool_]
     """[n, C] True where a column was null or not finite, or a list in it held a null."""
     rejected: NDArray[np.bool_]
@@ -117,6 +124,7 @@ class EncodedRows:
             self.dense[start:stop],
             self.labels[start:stop],
             self.label_mask[start:stop],
+            None if self.label_weights is None else self.label_weights[start:stop],
             self.nulls[start:stop],
             self.rejected[start:stop],
             self.keys[start:stop],
@@ -124,37 +132,38 @@ class EncodedRows:
 
 
 def encode(
-    table: pa.Table, data: Data, source: str, key_columns: Sequence[str] = ()
+    table: pa.Table,
+    data: Data,
+    source: str,
+    event_times: Mapping[str, EventTimes] = MappingProxyType({}),
+    key_columns: Sequence[str] = (),
 ) -> EncodedRows:
     """The rows of `table`, which has the columns read and, for rows to reject, `REJECTED`.
 
     Args:
         source: the files that the rows are from, for messages.
+        event_times: of the whole log, by column; for every column that a window looks at.
         key_columns: K columns whose values become keys.
 
     Raises:
-        DataError: a label that is neither 0, 1 nor null while data.on_error is `fail`.
+        DataError: a label, or what says how much it counts, is not usable while data.on_error is
+            `fail`.
     """
     features = encode_features(table, data)
     columns = {name: table.column(name).combine_chunks() for name in columns_read(data)}
+    labels = encode_labels(columns, data, event_times, source)
     unreadable = table.column(REJECTED).to_numpy()
-    numbers = [_numbers(columns[column]) for column in data.labels.values()]
-    values = np.stack([values for values, _ in numbers], axis=1)
-    known = np.stack([known for _, known in numbers], axis=1)
-    bad = known & (values != 0) & (values != 1)
-    if bad.any() and data.on_error == "fail":
-        raise DataError(_bad_label(values, bad, data, source))
-    # An unreadable row is all nulls: it has no bad label.
-    reasons = {"unreadable": unreadable, "label": bad.any(axis=1)}
-    rejected = np.stack([reasons[reason] for reason in REJECT_REASONS], axis=1)
+    rejected = _one_reason_per_row({"unreadable": unreadable, **labels.unusable})
     usable = ~rejected.any(axis=1, keepdims=True)
-    label_mask = known & usable
+    label_mask = labels.mask & usable
+    weights = labels.weights
     nulls = np.stack([_holds_null(column) for column in columns.values()], axis=1)
     return EncodedRows(
         ids=features.ids,
         dense=features.dense,
-        labels=np.where(label_mask, values, 0.0).astype(np.float32),
+        labels=np.where(label_mask, labels.values, 0.0).astype(np.float32),
         label_mask=label_mask,
+        label_weights=None if weights is None else np.where(label_mask, weights, np.float32(0)),
         nulls=nulls & usable,
         rejected=rejected,
         keys=_stacked_keys(table, key_columns),
@@ -167,6 +176,14 @@ def _stacked_keys(table: pa.Table, key_columns: Sequence[str]) -> NDArray[np.uin
     for place, name in enumerate(key_columns):
         keys[:, place] = keys_of(table.column(name).combine_chunks(), name)
     return keys
+
+
+def _one_reason_per_row(reasons: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """[n, R] The first of `REJECT_REASONS` that is true of a row, and no other."""
+    rejected = np.stack([reasons[reason] for reason in REJECT_REASONS], axis=1)
+    earlier = np.logical_or.accumulate(rejected, axis=1)
+    rejected[:, 1:] &= ~earlier[:, :-1]
+    return rejected
 
 
 def encode_features(table: pa.Table, data: FeatureColumns) -> EncodedFeatures:
@@ -186,15 +203,6 @@ def encode_features(table: pa.Table, data: FeatureColumns) -> EncodedFeatures:
     return EncodedFeatures(
         ids=ids,
         dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
-    )
-
-
-def _bad_label(values: NDArray[np.float64], bad: NDArray[np.bool_], data: Data, source: str) -> str:
-    row, place = np.argwhere(bad)[0]
-    task, column = list(data.labels.items())[place]
-    return (
-        f"label {column!r} (data.labels.{task}) has the value {values[row, place]:g} in {source}; "
-        "a label is 0, 1 or null (data.on_error: skip leaves such rows out)"
     )
 
 
@@ -240,34 +248,21 @@ def _encode_values(column: pa.Array, rows: TableRows) -> NDArray[np.int64]:
 
 
 def _encode_dense(column: pa.Array, feature: DenseFeature) -> NDArray[np.float32]:
-    values, known = _numbers(column)
-    known &= _fits_float32(values)
+    values, known = numbers(column)
+    known &= fits_float32(values)
     values = np.where(known, values, 0.0)
     if feature.transform == "log1p":
         values = np.sign(values) * np.log1p(np.abs(values))
     values = (values - feature.mean) / feature.std
-    known &= _fits_float32(values)
+    known &= fits_float32(values)
     return np.where(known, values, feature.fill).astype(np.float32)
-
-
-def _numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(values with 0 where not known, whether each is known: neither null nor NaN)."""
-    values = pc.cast(column, pa.float64(), safe=False).fill_null(np.nan)
-    numbers = values.to_numpy(zero_copy_only=False)
-    known = ~np.isnan(numbers)
-    return np.where(known, numbers, 0.0), known
-
-
-def _fits_float32(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each value stays finite in a batch's float32."""
-    return np.abs(values) <= float(np.finfo(np.float32).max)
 
 
 def _holds_null(column: pa.Array) -> NDArray[np.bool_]:
     """[n] Whether each row is null or not finite, or a list with a null in it."""
     if pa.types.is_floating(column.type):
-        values, known = _numbers(column)
-        return ~known | ~_fits_float32(values)
+        values, known = numbers(column)
+        return ~known | ~fits_float32(values)
     holds = np.array(column.is_null().to_numpy(zero_copy_only=False))
     if is_list(column.type):
         element_is_null = pc.list_flatten(column).is_null()

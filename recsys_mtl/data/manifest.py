@@ -1,4 +1,7 @@
-"""The sorted list of a click log's files and row groups, read from Parquet footers only."""
+"""The sorted list of a click log's files and row groups, read from Parquet footers only.
+
+A column that a label's window looks at is read, too, where the footers do not say when it ends.
+"""
 
 import hashlib
 import re
@@ -6,12 +9,19 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import IO
+from typing import IO, Any
 
 import fsspec
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import Data
+from recsys_mtl.data.event_times import (
+    EventTimes,
+    event_times_of_file,
+    join,
+    refuse_logs_without_times,
+)
+from recsys_mtl.data.labels import LARGEST_WEIGHT, unusable_value
 from recsys_mtl.data.schema import (
     UNREADABLE,
     DataError,
@@ -51,6 +61,8 @@ class Manifest:
     `data.schema.column_families` says it; `null` where no file has a value."""
     empty_files: tuple[str, ...] = ()
     """Files without a row, sorted."""
+    event_times: Mapping[str, EventTimes] = field(default_factory=dict)
+    """Column to the log's first and last event, for every event_time of a label."""
 
     @cached_property
     def rows(self) -> int:
@@ -74,28 +86,30 @@ def read_manifest(
 
     Raises:
         DataError: nothing there, no rows, an unreadable file, a column that is missing, mistyped
-            or typed otherwise than in the first file; unless data.on_error is `skip`, a label
-            outside 0 and 1 by the statistics.
+            or typed otherwise than in the first file; an event_time that is null throughout;
+            unless data.on_error is `skip`, a label, weight or time that the statistics show to be
+            none.
     """
-    filesystem, files = _list_files(url)
+    filesystem, files = list_files(url)
 
     def read_footer(file: str) -> _Footer:
         try:
             with filesystem.open(file, "rb") as handle:
                 parquet = pq.ParquetFile(handle)
                 footer, schema = parquet.metadata, parquet.schema_arrow
+                families = column_families(schema, data, file, labelled=labelled)
+                for column, place in (others or {}).items():
+                    check_column_is_there(schema, column, place, file)
+                if labelled and data.on_error == "fail":
+                    _check_label_statistics(footer, data, file)
+                event_times = event_times_of_file(parquet, data, file) if labelled else {}
                 digest = _footer_digest(handle)
         except UNREADABLE as error:
             raise DataError(
                 f"{file} cannot be read as Parquet: {in_one_line(error)}; mend or remove it"
             ) from None
-        families = column_families(schema, data, file, labelled=labelled)
-        for column, place in (others or {}).items():
-            check_column_is_there(schema, column, place, file)
-        if labelled and data.on_error == "fail":
-            _check_label_statistics(footer, data, file)
         groups = (footer.row_group(index).num_rows for index in range(footer.num_row_groups))
-        return _Footer(file, tuple(groups), families, digest)
+        return _Footer(file, tuple(groups), families, digest, event_times)
 
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         footers = list(pool.map(read_footer, files))
@@ -110,11 +124,20 @@ def read_manifest(
         raise DataError(
             f"{url} holds no rows in {len(files)} file(s); give a log with at least one"
         )
+    event_times = _join_over_files(footers)
+    if labelled:
+        refuse_logs_without_times(event_times, data, url)
     root, digest = common_folder(files), hashlib.sha256()
     for footer in footers:
         digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
-    empty = tuple(footer.file for footer in footers if not any(footer.row_counts))
-    return Manifest(url, tuple(groups), digest.hexdigest(), families, empty)
+    return Manifest(
+        url=url,
+        row_groups=tuple(groups),
+        digest=digest.hexdigest(),
+        column_families=families,
+        empty_files=tuple(footer.file for footer in footers if not any(footer.row_counts)),
+        event_times=event_times,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,6 +148,7 @@ class _Footer:
     row_counts: tuple[int, ...]
     families: dict[str, str]
     digest: str
+    event_times: dict[str, EventTimes]
 
 
 def _footer_digest(handle: IO[bytes]) -> str:
@@ -155,7 +179,12 @@ def _one_family_per_column(footers: list[_Footer]) -> dict[str, str]:
     return {use: family for use, (_, family) in first.items()}
 
 
-def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+def list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+    """The Parquet files of a log, sorted, and where they lie.
+
+    Raises:
+        DataError: there is none, or nobody can list them.
+    """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()
@@ -189,20 +218,39 @@ def common_folder(files: list[str]) -> str:
     return "/".join(first[: min(len(first), len(last)) if depth is None else depth])
 
 
+def _join_over_files(footers: list[_Footer]) -> dict[str, EventTimes]:
+    found = {
+        column: join(f.event_times[column] for f in footers if column in f.event_times)
+        for column in {column for footer in footers for column in footer.event_times}
+    }
+    return {column: times for column, times in found.items() if times is not None}
+
+
 def _check_label_statistics(footer: pq.FileMetaData, data: Data, file: str) -> None:
-    """Refuse a label outside 0..1 before training where the footer can tell."""
+    """Refuse a label outside 0..1, or a weight that is none, before training where the footer can
+    tell."""
     place_of = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
-    for task, column in data.labels.items():
-        for group in range(footer.num_row_groups):
-            statistics = footer.row_group(group).column(place_of[column]).statistics
-            if statistics is None or not statistics.has_min_max:
+    for task, label in data.labels.items():
+        for setting, column in label.columns():
+            if setting == "event_time":
                 continue
-            if isinstance(statistics.min, bytes):  # float16: pyarrow leaves them undecoded
-                continue
-            for value in (statistics.min, statistics.max):
-                if float(value) not in (0.0, 1.0):
-                    raise DataError(
-                        f"label {column!r} (data.labels.{task}) has the value {value!r} in "
-                        f"{file}, row group {group}; a label is 0, 1 or null "
-                        "(data.on_error: skip leaves such rows out)"
-                    )
+            for group in range(footer.num_row_groups):
+                statistics = footer.row_group(group).column(place_of[column]).statistics
+                value = _unusable_extreme(statistics, setting)
+                if value is not None:
+                    reason = "label" if setting == "column" else setting
+                    source = f"{file}, row group {group}"
+                    raise DataError(unusable_value(reason, column, task, f"{value!r}", source))
+
+
+def _unusable_extreme(statistics: pq.Statistics | None, setting: str) -> Any:
+    """The smallest or the largest value, if a column for this setting must not hold it."""
+    if statistics is None or not statistics.has_min_max:
+        return None
+    if isinstance(statistics.min, bytes):  # float16: pyarrow leaves them undecoded
+        return None
+    for value in (statistics.min, statistics.max):
+        is_weight = setting == "sample_weight"
+        if not (0 <= value <= LARGEST_WEIGHT if is_weight else float(value) in (0.0, 1.0)):
+            return value
+    return None

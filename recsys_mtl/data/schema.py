@@ -1,6 +1,7 @@
 """Which Arrow types the columns of a click log may have."""
 
 from collections.abc import Iterator, Mapping
+from typing import Literal, assert_never
 
 import pyarrow as pa
 
@@ -8,6 +9,14 @@ from recsys_mtl.config import Data, Feature, IdFeature, UserError
 
 # What opening or reading a broken Parquet file raises: UnicodeDecodeError for damaged names.
 UNREADABLE = (OSError, UnicodeDecodeError, pa.ArrowException)
+
+
+_Use = Literal["ids", "numbers", "times"]
+_ALLOWED: dict[_Use, str] = {
+    "ids": "integers, strings or lists of them",
+    "numbers": "numbers or booleans",
+    "times": "timestamps, dates or integers (Unix seconds)",
+}
 
 
 class DataError(UserError):
@@ -21,7 +30,8 @@ def in_one_line(error: Exception) -> str:
 
 def columns_read(data: Data) -> list[str]:
     """Names of the Parquet columns that training reads, each once."""
-    return list(dict.fromkeys([*feature_columns(data.features), *data.labels.values()]))
+    of_labels = [column for label in data.labels.values() for _, column in label.columns()]
+    return list(dict.fromkeys([*feature_columns(data.features), *of_labels]))
 
 
 def feature_columns(features: Mapping[str, Feature]) -> list[str]:
@@ -29,11 +39,17 @@ def feature_columns(features: Mapping[str, Feature]) -> list[str]:
     return list(dict.fromkeys(feature.column or name for name, feature in features.items()))
 
 
+def probability_column(task: str) -> str:
+    """The column of a task's probabilities, in predictions and in the logs of servers."""
+    return f"probability_{task}"
+
+
 def column_families(
     schema: pa.Schema, data: Data, file: str, *, labelled: bool = True
 ) -> dict[str, str]:
     """What each column read holds: `integer`, `uint64` or `string` ids, a `list of` one of these,
-    a `number`, or `null` where a file has no value at all.
+    a `number`, times as `integer`, `timestamp` or `date`, or `null` where a file has no value at
+    all.
 
     Args:
         labelled: False leaves the labels out.
@@ -42,13 +58,13 @@ def column_families(
         DataError: a column is missing or of a type that its use does not allow.
     """
     families: dict[str, str] = {}
-    for place, column, is_id in _uses(data, labelled=labelled):
+    for place, column, use in _uses(data, labelled=labelled):
         kind = check_column_is_there(schema, column, place, file)
-        family = _id_family(kind) if is_id else _number_family(kind)
+        family = _family(kind, use)
         if family is None:
-            allowed = "integers, strings or lists of them" if is_id else "numbers or booleans"
             raise DataError(
-                f"column {column!r} ({place}) in {file} has type {kind}; it must hold {allowed}"
+                f"column {column!r} ({place}) in {file} has type {kind}; it must hold "
+                f"{_ALLOWED[use]}"
             )
         families[f"{place}:{column}"] = family
     _check_shared_tables(families, data, file)
@@ -91,12 +107,15 @@ def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> Non
             )
 
 
-def _uses(data: Data, *, labelled: bool) -> Iterator[tuple[str, str, bool]]:
-    """(place in the configuration, column, whether it holds ids) of every use of a column."""
+def _uses(data: Data, *, labelled: bool) -> Iterator[tuple[str, str, _Use]]:
+    """(place in the configuration, column, what it must hold) of every use of a column."""
     for name, feature in data.features.items():
-        yield f"data.features.{name}", feature.column or name, isinstance(feature, IdFeature)
-    for task, column in data.labels.items() if labelled else ():
-        yield f"data.labels.{task}", column, False
+        use: _Use = "ids" if isinstance(feature, IdFeature) else "numbers"
+        yield f"data.features.{name}", feature.column or name, use
+    for task, label in data.labels.items() if labelled else ():
+        for setting, column in label.columns():
+            place = f"data.labels.{task}" + ("" if setting == "column" else f".{setting}")
+            yield place, column, "times" if setting == "event_time" else "numbers"
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -106,12 +125,26 @@ def is_list(kind: pa.DataType) -> bool:
     )
 
 
-def _id_family(kind: pa.DataType) -> str | None:
+def _family(kind: pa.DataType, use: _Use) -> str | None:
+    """What a column of this type holds in such a use; None where it cannot be used so."""
+    match use:
+        case "ids":
+            return id_family(kind)
+        case "numbers":
+            return number_family(kind)
+        case "times":
+            return _time_family(kind)
+        case _:
+            assert_never(use)
+
+
+def id_family(kind: pa.DataType) -> str | None:
+    """What a column of ids of this type holds, as `column_families` says it; None for no ids."""
     if is_list(kind):
-        inner = None if is_list(kind.value_type) else _id_family(kind.value_type)
+        inner = None if is_list(kind.value_type) else id_family(kind.value_type)
         return inner if inner in (None, "null") else f"list of {inner}"
     if pa.types.is_dictionary(kind):
-        return _id_family(kind.value_type)
+        return id_family(kind.value_type)
     if pa.types.is_null(kind):
         return "null"
     if pa.types.is_uint64(kind):
@@ -123,8 +156,19 @@ def _id_family(kind: pa.DataType) -> str | None:
     return None
 
 
-def _number_family(kind: pa.DataType) -> str | None:
+def number_family(kind: pa.DataType) -> str | None:
+    """What a column of numbers of this type holds; None for no numbers."""
     if pa.types.is_null(kind):
         return "null"
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     return "number" if numeric or pa.types.is_boolean(kind) else None
+
+
+def _time_family(kind: pa.DataType) -> str | None:
+    if pa.types.is_null(kind):
+        return "null"
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    if pa.types.is_date(kind):
+        return "date"
+    return "integer" if pa.types.is_integer(kind) else None

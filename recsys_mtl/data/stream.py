@@ -87,7 +87,7 @@ class _LaneReader:
     def __init__(self, manifest: Manifest, data: Data, key_columns: Sequence[str]) -> None:
         self._key_columns = tuple(key_columns)
         self._names = list(dict.fromkeys([*columns_read(data), *key_columns]))
-        self._groups = manifest.row_groups
+        self._groups, self._event_times = manifest.row_groups, manifest.event_times
         self._row_groups = RowGroupReader(manifest, data, self._names)
         self._data = data
 
@@ -120,7 +120,7 @@ class _LaneReader:
                 f"{source}: types that do not go together: {in_one_line(error)}; write each column "
                 "with one type"
             ) from None
-        return encode(table, self._data, source, self._key_columns)
+        return encode(table, self._data, source, self._event_times, self._key_columns)
 
     def _read(self, span: Span) -> pa.Table:
         """The columns read of one span, and the column that marks unreadable rows."""
@@ -143,12 +143,13 @@ class _LaneReader:
 
     def _checked(self, table: pa.Table) -> pa.Table:
         """The table without Arrow's dictionaries and fixed sizes: those of several files join."""
-        table = pa.table({name: _plain(table.column(name)) for name in self._names})
+        table = pa.table({name: plain(table.column(name)) for name in self._names})
         table.validate(full=True)  # damaged bytes often decode, to strings that are no UTF-8
         return table
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values in a type that joins with that of other files."""
     return column.cast(_plain_type(column.type))
 
 
@@ -161,4 +162,6 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_decimal(kind):
         return pa.float64()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp(kind.unit)  # the same instant, in UTC: zones may differ between files
     return pa.uint8() if pa.types.is_boolean(kind) else kind

@@ -15,6 +15,8 @@ from recsys_mtl.driver.trained_run import TrainedRun, open_run, scoring_config
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.job import EvaluationJob, TrainedModel
 
+_SLICES_SHOWN = 20  # values of a column
+
 
 def evaluate(
     run_url: str,
@@ -61,6 +63,8 @@ def evaluate(
         max_auc_drop=max_auc_drop,
     )
     found = run_scoring(job, "evaluating", log.rows * (1 if other is None else 2))
+    if other is not None:
+        found["against"] |= _named(other)
     return dict(finite({"run": _named(run), "data": url, "rows": log.rows, **found}))
 
 
@@ -94,16 +98,26 @@ def _on_the_same_rows(
 
 
 def _described(labels: Mapping[str, Any]) -> str:
-    return ", ".join(f"{task} ({column})" for task, column in labels.items())
+    return ", ".join(f"{task}: {label.model_dump(mode='json')}" for task, label in labels.items())
 
 
 def show_evaluation(found: Mapping[str, Any]) -> None:
-    """Print the tables, and what is worth a second look."""
-    run = found["run"]
-    title = f"{run['url']} at step {run['step']:,} ({run['checkpoint']}), {found['rows']:,} rows"
-    console.print(_table_of_tasks(title, found["tasks"]))
+    """Print the tables, what is worth a second look, and the gate's verdict."""
+    run, other = found["run"], found.get("against")
+    rows = f"{found['rows']:,} rows of {found['data']}"
+    console.print(_table_of_tasks(f"{_title(run)}, {rows}", found["tasks"]))
     for note in _notes(found["tasks"]):
         log_event("note", note)
+    for column, slices in found.get("slices", {}).items():
+        console.print(_table_of_slices(column, slices))
+    if other is not None:
+        console.print(_table_of_tasks(f"against {_title(other)}", other["tasks"]))
+        console.print(_table_of_drops(found["gate"]))
+        log_event("gate", f"gate: {found['gate']['summary']}", gate=found["gate"])
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    return f"{run['url']} at step {run['step']:,} ({run['checkpoint']})"
 
 
 def _table_of_tasks(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -120,6 +134,38 @@ def _table_of_tasks(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> Table
             f"{numbers['positives']:,}",
             f"{numbers['rows']:,}",
         )
+    return table
+
+
+def _table_of_slices(column: str, slices: Mapping[str, Any]) -> Table:
+    """The values with the most rows, a line per task of each."""
+    more = len(slices) - _SLICES_SHOWN
+    note = f"; {more:,} values with fewer rows are in --json FILE" if more > 0 else ""
+    table = Table(title=f"by {column}{note}")
+    names = ("task", "AUC", "log-loss", "calibration", "positives", "rows")
+    for name in (column, *names):
+        table.add_column(name, justify="left" if name in (column, "task") else "right")
+    for value in list(slices)[:_SLICES_SHOWN]:
+        for place, (task, numbers) in enumerate(slices[value].items()):
+            table.add_row(
+                "" if place else value,
+                task,
+                *(number_or_dash(numbers[name]) for name in ("auc", "log_loss", "calibration")),
+                f"{numbers['positives']:,}",
+                f"{numbers['rows']:,}",
+            )
+        table.add_section()
+    return table
+
+
+def _table_of_drops(gate: Mapping[str, Any]) -> Table:
+    """How much lower each task's AUC is, and how sure that is."""
+    table = Table(title=f"drop in AUC, at most {gate['max_auc_drop']:g}")
+    for name in ("task", "drop", "95 % interval", "verdict"):
+        table.add_column(name, justify="left" if name in ("task", "verdict") else "right")
+    for task, drop in gate["tasks"].items():
+        ends = (f"{number_or_dash(drop['lower'])} to {number_or_dash(drop['upper'])}",)
+        table.add_row(task, number_or_dash(drop["drop"]), *ends, drop["verdict"])
     return table
 
 

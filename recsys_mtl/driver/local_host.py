@@ -47,9 +47,11 @@ class LocalFeed:
         self._exporter = exporter
         self._attempt = Attempt(secrets.token_hex(8), ())
 
-    def begin(self, sharding: Sequence[str]) -> None:
+    def begin(self, sharding: Sequence[str], warm_start: Sequence[str]) -> None:
         """Say that the worker has started, with its tables lying as these lines say."""
-        self._attempt = replace(self._attempt, sharding=tuple(sharding))
+        self._attempt = replace(
+            self._attempt, sharding=tuple(sharding), warm_start=tuple(warm_start)
+        )
         self._exporter.begin(self._attempt)
 
     def send(self, snapshot: Snapshot) -> None:

@@ -1,7 +1,10 @@
 """What `recsys-mtl check` says of a log."""
 
-from recsys_mtl.config import RunConfig
-from recsys_mtl.data.manifest import read_manifest
+from collections.abc import Iterator
+
+from recsys_mtl.config import Label, RunConfig
+from recsys_mtl.data.event_times import refuse_too_short_logs
+from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.driver.events import log_event
 
 
@@ -12,16 +15,40 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
         DataError: it cannot be trained on.
     """
     manifest = read_manifest(url, config.data)
+    if part == "train":
+        refuse_too_short_logs(manifest.event_times, config.data, url)
     largest = max(group.rows for group in manifest.row_groups)
     ids = [f.column or n for n, f in config.data.id_features()]
     dense = [f.column or n for n, f in config.data.dense_features()]
-    labels = [f"{t} ({c})" if t != c else t for t, c in config.data.labels.items()]
+    tasks = config.data.labels.items()
+    labels = [f"{t} ({label.column})" if t != label.column else t for t, label in tasks]
     lines = (
         f"data.{part}: {manifest.rows:,} rows in {len(manifest.files):,} file(s), "
         f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}",
         f"  {len(ids)} id features: {', '.join(ids) or 'none'}",
         f"  {len(dense)} dense features: {', '.join(dense) or 'none'}",
         f"  {len(labels)} label(s): {', '.join(labels)}",
+        *(
+            f"    {task}: {'; '.join(said)}"
+            for task, label in tasks
+            if (said := list(_counting(label, manifest)))
+        ),
     )
     for line in lines:
         log_event("log", line)
+
+
+def _counting(label: Label, manifest: Manifest) -> Iterator[str]:
+    """Which rows of a log count for a task, and how much; nothing where all count once."""
+    if label.only_where is not None:
+        yield f"rows where {label.only_where} is 1"
+    if label.event_time is not None and label.window_seconds is not None:
+        times = manifest.event_times[label.event_time]
+        until = times.before_the_end(label.window_seconds)
+        yield f"negatives up to {until} by {label.event_time}, {label.window} before the last event"
+        if times.seconds < label.window_seconds:
+            yield "no negative is that old, so that this log tells no AUC"
+    if label.sample_weight is not None:
+        yield f"weighed by {label.sample_weight}"
+    if label.loss_weight != 1:
+        yield f"its loss times {label.loss_weight:g}"

@@ -6,12 +6,12 @@ from typing import Any
 
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest, common_folder, read_manifest
+from recsys_mtl.data.schema import probability_column
 from recsys_mtl.driver.scoring import run_scoring
 from recsys_mtl.driver.storage import TEMPORARY, Folder, storage_url
 from recsys_mtl.driver.trained_run import TrainedRun, open_run, scoring_config
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.job import PredictionJob, TrainedModel
-from recsys_mtl.worker.predicted_files import probability_column
 
 _RECORD = "_prediction.json"
 """Says in the output folder what its files are of; readers of Parquet folders pass it over."""

@@ -4,7 +4,6 @@ import secrets
 from typing import Any
 
 import ray
-import ray.train
 
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.driver.cluster import device_of, start_ray
@@ -44,7 +43,7 @@ def score_on_ray(job: ScoringJob, advance: Advance) -> dict[str, Any]:
             seen = rows
 
         with repeating(look, seconds=_LOOK_SECONDS, name="progress"):
-            return dict(fit_trainer(trainer, "scoring failed", "")["found"])
+            return dict(fit_trainer(trainer, "scoring failed", "").return_value)
     finally:
         ray.shutdown()
         Folder(f"{parent}/{name}").remove()
@@ -72,17 +71,16 @@ class RayScoringHost:
         self.context, self._counter = context, counter
 
     def advance(self, rows: int) -> None:
-        """Tell the counter, without waiting for it."""
+        """Tell the actor, without waiting for it."""
         if rows:
             self._counter.add.remote(rows)
 
 
-def _score_worker(given: dict[str, Any]) -> None:
+def _score_worker(given: dict[str, Any]) -> dict[str, Any]:
     # Only workers need what this imports: TorchRec alone takes seconds.
     from recsys_mtl.driver.ray_host import worker_context
     from recsys_mtl.worker.scoring import score
 
     job: ScoringJob = given["job"]
     context = worker_context(job.model.config.cluster, given["device"])
-    found = score(RayScoringHost(context, given["counter"]), job)
-    ray.train.report({"found": found})
+    return score(RayScoringHost(context, given["counter"]), job)

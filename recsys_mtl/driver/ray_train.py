@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, Result, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.callback import UserCallback
@@ -43,9 +43,10 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         storage_path=storage_path,
         checkpoints=_checkpoints_to_keep(job),
     )
-    return fit_trainer(
+    result = fit_trainer(
         trainer, f"run {name!r} failed", "; the same command goes on from its last checkpoint"
     )
+    return dict(result.metrics)
 
 
 def _checkpoints_to_keep(job: TrainJob) -> CheckpointConfig:
@@ -60,7 +61,7 @@ def _checkpoints_to_keep(job: TrainJob) -> CheckpointConfig:
 
 
 def trainer_of(
-    function: Callable[[dict[str, Any]], None],
+    function: Callable[[dict[str, Any]], Any],
     given: dict[str, Any],
     cluster: Cluster,
     device: str,
@@ -99,8 +100,8 @@ def trainer_of(
     )
 
 
-def fit_trainer(trainer: TorchTrainer, what_failed: str, advice: str) -> dict[str, Any]:
-    """Let the workers work to their end; metrics of their last report.
+def fit_trainer(trainer: TorchTrainer, what_failed: str, advice: str) -> Result:
+    """Let the workers work to their end.
 
     Raises:
         UserError: a worker says what the user can mend.
@@ -122,7 +123,7 @@ def fit_trainer(trainer: TorchTrainer, what_failed: str, advice: str) -> dict[st
     finally:
         if in_main_thread():
             signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
-    return dict(result.metrics)
+    return result
 
 
 def _train_worker(given: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
+from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
@@ -16,9 +17,11 @@ from recsys_mtl.gradients.methods.contract import Method
 def result_of(
     config: RunConfig,
     metrics: Mapping[str, Any],
-    best_checkpoint: CommittedCheckpoint | None,
     wall_seconds: float,
     *,
+    best_checkpoint: CommittedCheckpoint | None,
+    train: Manifest,
+    evaluation: Manifest,
     method: Method,
     method_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -26,6 +29,8 @@ def result_of(
 
     Args:
         metrics: of the last checkpoint, which is the run's end.
+        train: the rows that it was trained on.
+        evaluation: the rows that the tasks' numbers are of.
         best_checkpoint: the one with the best score; None where none has a score.
         method: the one that trained.
         method_settings: its kind and its hyperparameters.
@@ -39,7 +44,10 @@ def result_of(
             "positives": numbers["positives"],
             "rows": numbers["rows"],
             "not_finite": numbers["not_finite"],
-            "mean_weight": totals["weight_sums"][task] / steps,
+            **_sum_of_weights(config, task, numbers),
+            # Over the steps in which the task had a gradient, and how many these were.
+            "mean_weight": _mean(totals["weight_sums"][task], totals["labelled_steps"][task]),
+            "labelled_steps": totals["labelled_steps"][task],
         }
         for task, numbers in metrics["evaluation"].items()
     }
@@ -54,6 +62,7 @@ def result_of(
         "rows_per_second": totals["rows"] / totals["seconds"],
         "wall_seconds": wall_seconds,
         "method": dict(method_settings),
+        "data": {"train": _log_of(train), "eval": _log_of(evaluation)},
         "tasks": tasks,
         # Of training.best_by: the best evaluation and its checkpoint. `tasks` are of the last step.
         "best": _best(metrics["best"], best_checkpoint),
@@ -75,7 +84,23 @@ def result_of(
         # Handed to collective operations by all workers together.
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
+        "warm_start": metrics["warm_start"],
     }
+
+
+def _sum_of_weights(config: RunConfig, task: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    """What the rows of data.eval count together, for a task that weighs them."""
+    is_weighted = config.data.labels[task].sample_weight is not None
+    return {"weight": numbers["weight"]} if is_weighted else {}
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
+
+
+def _log_of(manifest: Manifest) -> dict[str, Any]:
+    """Which rows a number of the result is of, wherever they are moved later."""
+    return {"url": manifest.url, "rows": manifest.rows, "digest": manifest.digest}
 
 
 def _best(

@@ -1,7 +1,7 @@
 """What a run leaves behind, under <storage_path>/<name>/, on any fsspec URL.
 
 config.yaml   the resolved configuration
-data.json     the training log's digest
+data.json     the digests of the logs
 result.json   when the run has finished
 trace/        one row per step
 traces.png    the trace, drawn
@@ -26,7 +26,8 @@ better: the log-loss has a minus.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import yaml
@@ -34,9 +35,11 @@ import yaml
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.committed import LOCAL_INDEX, RAY_INDEX, CommittedCheckpoint, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.figure import draw_traces
 from recsys_mtl.metrics.trace import read_trace
+from recsys_mtl.worker.host import CheckpointSource
 
 TrainedBy = Literal["ray", "this process"]
 """Ray Train's workers, or the process that started the run."""
@@ -77,10 +80,42 @@ class RunFolder:
         text = self._files.read("result.json")
         return None if text is None else dict(json.loads(text))
 
-    def begin(self, config: RunConfig, data_digest: str) -> None:
-        """Write what a later start of the same name is compared with."""
-        self._files.write("config.yaml", config.to_yaml().encode())
-        self._files.write("data.json", json.dumps({"digest": data_digest}).encode())
+    @contextmanager
+    def begun(
+        self,
+        config: RunConfig,
+        train_digest: str,
+        eval_digest: str,
+        has_begun: Callable[[], bool],
+    ) -> Iterator[None]:
+        """Write what a later start of the same name is compared with, before the context.
+
+        A start that is refused inside the context, before training has begun, leaves these files as
+        they were.
+
+        Args:
+            train_digest: of the manifest of data.train.
+            eval_digest: of the manifest of data.eval.
+            has_begun: whether training has, asked after a refusal.
+        """
+        digests = {"digest": train_digest, "eval_digest": eval_digest}
+        new = {"config.yaml": config.to_yaml(), "data.json": json.dumps(digests)}
+        old = {name: self._files.read(name) for name in new}
+        for name, text in new.items():
+            self._files.write(name, text.encode())
+        try:
+            yield
+        except UserError:
+            if not has_begun():
+                self._put_back(old)
+            raise
+
+    def _put_back(self, files: Mapping[str, bytes | None]) -> None:
+        for name, content in files.items():
+            if content is None:
+                self._files.remove(name)
+            else:
+                self._files.write(name, content)
 
     def finish(self, result: dict[str, Any], columns: Sequence[Column]) -> None:
         """Draw the trace, and write result.json, which makes the run a finished one."""
@@ -97,6 +132,15 @@ class RunFolder:
         if self._files.exists(RAY_INDEX):
             return "ray"
         return "this process" if self._files.exists(LOCAL_INDEX) else None
+
+    def newest_checkpoint(self) -> CheckpointSource | None:
+        """The newest committed checkpoint, whoever trained the run; None before the first.
+
+        Raises:
+            UserError: the index of checkpoints is damaged.
+        """
+        committed = checkpoints_of(self._files)
+        return StoredCheckpoint(self._files, committed[-1].name) if committed else None
 
     def delete(self) -> None:
         """Remove the whole run.

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from recsys_mtl.config import UserError
+from recsys_mtl.config import RunConfig, UserError
 
 # Whose files appear whole; elsewhere a file is written beside its place and moved there.
 _OBJECT_STORES = {"abfs", "abfss", "az", "gcs", "gs", "memory", "s3", "s3a"}
@@ -24,6 +24,41 @@ def storage_url(storage_path: str) -> str:
     if "://" in storage_path:
         return storage_path.rstrip("/")
     return str(Path(storage_path).expanduser().resolve())
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same run, with local paths that mean the same wherever they are read; URLs stay."""
+    data, metrics, warm = config.data, config.metrics, config.run.warm_start
+    if warm is not None:
+        warm = warm.model_copy(update={"source": storage_url(warm.source)})
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(
+                update={
+                    "storage_path": storage_url(config.run.storage_path),
+                    "warm_start": warm,
+                }
+            ),
+            "data": data.model_copy(
+                update={"train": _absolute(data.train), "eval": _absolute(data.eval)}
+            ),
+            "metrics": metrics.model_copy(
+                update={
+                    name: None if path is None else _absolute(path)
+                    for name in ("bearer_token_file", "discovery_folder")
+                    for path in [getattr(metrics, name)]
+                }
+            ),
+        }
+    )
+
+
+def _absolute(path_or_url: str) -> str:
+    """A path as it is seen from anywhere; a link stays one, as it may point elsewhere later."""
+    if "://" in path_or_url:
+        return path_or_url
+    path = Path(path_or_url).expanduser()
+    return str(path.resolve() if ".." in path.parts else path.absolute())
 
 
 class Folder:

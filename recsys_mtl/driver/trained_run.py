@@ -9,7 +9,7 @@ from recsys_mtl.config.file import overridden
 from recsys_mtl.driver.committed import CommittedCheckpoint, best_of, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
-from recsys_mtl.worker.checkpoint import CheckpointMetadata, read_metadata
+from recsys_mtl.worker.checkpoint_metadata import CheckpointMetadata, read_metadata
 
 _MAY_BE_SET = (
     "cluster",
@@ -38,26 +38,27 @@ class TrainedRun:
         return self.metadata.config
 
 
-def open_run(url: str, checkpoint: str = "last") -> TrainedRun:
+def open_run(url: str, checkpoint: str = "last", named: str = "RUN") -> TrainedRun:
     """Find a checkpoint of a run.
 
     Args:
         url: the run's folder, <run.storage_path>/<run.name>: a path or any fsspec URL.
         checkpoint: `last`, `best`, or the name of one.
+        named: the setting or the argument that gives it, for messages.
 
     Raises:
         UserError: there is no such run or checkpoint, or it is of another version.
     """
-    folder = Folder(storage_url(url), named="RUN")
+    folder = Folder(storage_url(url), named=named)
     if not folder.exists("config.yaml"):
         raise UserError(
-            f"{url} is no run's folder: there is no config.yaml in it; give "
+            f"{named} {url} is no run's folder: there is no config.yaml in it; give "
             "<run.storage_path>/<run.name> of a run that has begun"
         )
     found = checkpoints_of(folder)
     if not found:
         raise UserError(
-            f"the run in {url} has no checkpoint yet; wait for its first one, or set "
+            f"{named} {url} has no checkpoint yet; wait for its first one, or set "
             "training.checkpoint_interval_steps lower"
         )
     chosen = _chosen(found, checkpoint, url)

@@ -8,5 +8,9 @@ auc.py          AUC, log-loss and calibration as sums over rows
 window.py       the same over the recent training steps
 scored_rows.py  scored rows on disk, cut by their group, for what needs whole groups
 group_auc.py    GAUC: AUC inside groups, weighted by their impressions
+slices.py       what a whole log is measured by, for each value of one column
+placements.py   where a logit stands among all negatives and positives of a log on disk
+bootstrap.py    how far the difference of two models' AUC scatters, drawing groups
+gate.py         the verdict whether a model may take another's place
 phases.py       the phases that a step spends its time in
 """

@@ -2,7 +2,7 @@
 
 A state is a tensor of sums: adding two states gives the state of the rows of both, so workers
 merge theirs with one all-reduce, and a checkpoint stores them as they are. Nothing here waits for
-the device before a result is asked for.
+the device before a result is asked for. Rows may count by weights.
 """
 
 from __future__ import annotations
@@ -32,19 +32,24 @@ class AucHistogram:
 
     It holds two tables, 2 MiB each per task: 65,536 bins over logits -16..16 (what lies outside is
     put at the limit), and the cells that the bins are cut into. Every bin and cell holds, for each
-    class, its rows and the sum of their places inside it.
+    class, its rows and the sum of their places inside it: integers, or, where rows are weighted,
+    float64 sums of weights.
 
     Args:
         num_tasks: T.
         device: where the counts live, and the tensors given to `update` as well.
+        weighted: rows count by weights, which every `update` is then given.
     """
 
-    def __init__(self, num_tasks: int, device: torch.device) -> None:
-        self._counts = torch.zeros(num_tasks, 2, 2, BINS, 2, dtype=torch.int64, device=device)
+    def __init__(self, num_tasks: int, device: torch.device, *, weighted: bool = False) -> None:
+        dtype = torch.float64 if weighted else torch.int64
+        self._counts = torch.zeros(num_tasks, 2, 2, BINS, 2, dtype=dtype, device=device)
         self._task = torch.arange(num_tasks, device=device)
 
     @torch.no_grad()
-    def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
+    def update(
+        self, logits: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None = None
+    ) -> None:
         """Adds one batch.
 
         Args:
@@ -52,6 +57,7 @@ class AucHistogram:
                 `BinarySums`.
             labels: [B, T], 0 or 1; anything where the mask is False.
             mask: [B, T] bool, True where the label is known.
+            weights: [B, T] how much each row counts, from 0 on; None counts each once.
         """
         kept = mask & torch.isfinite(logits)
         # float64: in float32, adding 16 to a logit near 0 rounds by up to 1/512 of a bin.
@@ -62,7 +68,10 @@ class AucHistogram:
         bin_slot = 2 * (first + place // PLACES_PER_BIN)
         cell_slot = 2 * (first + BINS + place // PLACES_PER_CELL % BINS)
         slots = torch.stack((bin_slot, bin_slot + 1, cell_slot, cell_slot + 1))
-        rows = kept.long()
+        rows = kept.to(self._counts.dtype)
+        if weights is not None:
+            assert self._counts.is_floating_point(), "made for rows that count once"
+            rows = rows * torch.where(kept, weights, 0.0)
         values = torch.stack(
             (rows, rows * (place % PLACES_PER_BIN), rows, rows * (place % PLACES_PER_CELL))
         )
@@ -72,7 +81,7 @@ class AucHistogram:
         """Returns a copy of the sums, [T, 2, 2, 65536, 2] int64.
 
         The dimensions are: task; negative or positive; bins or cells; which one; rows or sum of
-        places.
+        places. With weights it is float64.
         """
         return self._counts.clone()
 
@@ -135,10 +144,12 @@ class BinarySums:
     """
 
     def __init__(self, num_tasks: int, device: torch.device) -> None:
-        self._sums = torch.zeros(num_tasks, 5, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(num_tasks, 7, dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
+    def update(
+        self, logits: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None = None
+    ) -> None:
         """Adds one batch; the arguments are those of `AucHistogram.update`."""
         kept = mask & torch.isfinite(logits)
         score = torch.where(kept, logits, 0.0).double()
@@ -146,14 +157,19 @@ class BinarySums:
         loss = binary_cross_entropy_with_logits(score, positive, reduction="none")
         rows = kept.double()
         not_finite = mask.double() - rows
-        sums = (loss * rows, positive, rows, score.sigmoid() * rows, not_finite)
-        self._sums += torch.stack([column.sum(0) for column in sums], dim=1)
+        counts = [column.sum(0) for column in (positive, rows, not_finite)]
+        weight = rows if weights is None else torch.where(kept, weights, 0.0).double()
+        weighted = [column.sum(0) for column in (loss * weight, score.sigmoid() * weight)]
+        # Without weights, the sums of weights are the counts.
+        weighted += counts[:2] if weights is None else [(positive * weight).sum(0), weight.sum(0)]
+        self._sums += torch.stack([*counts, *weighted], dim=1)
 
     def state(self) -> Tensor:
-        """Returns a copy of the sums, [T, 5] float64.
+        """Returns a copy of the sums, [T, 7] float64.
 
-        The five are: binary cross-entropy (nats), positives, labelled rows, predicted probability,
-        and labelled rows left out of the first four since their logit is not finite.
+        Three count rows: positives, labelled rows, and labelled rows left out of all other sums
+        since their logit is not finite. Four are weighted, each row counting 1 where no weights are
+        given: binary cross-entropy (nats), predicted probability, positives, labelled rows.
         """
         return self._sums.clone()
 
@@ -173,8 +189,10 @@ class BinarySums:
 class BinarySummary(NamedTuple):
     """What `BinarySums` amount to, each [T] float64.
 
-    `log_loss` (nats per row), `mean_prediction` and `base_rate` are NaN for a task without rows;
-    `calibration`, the mean prediction over the base rate, is NaN for one without positives.
+    `positives`, `rows` and `not_finite` count rows, `weight` is the sum of the rows' weights, and
+    the others are weighted means. `log_loss` (nats per row), `mean_prediction` and `base_rate` are
+    NaN for a task without rows; `calibration`, the mean prediction over the base rate, is NaN for
+    one without positives.
     """
 
     log_loss: Tensor
@@ -184,26 +202,28 @@ class BinarySummary(NamedTuple):
     base_rate: Tensor
     calibration: Tensor
     not_finite: Tensor
+    weight: Tensor
 
 
 def summarise_binary(state: Tensor) -> BinarySummary:
-    """Turns a state of `BinarySums`, or a sum of such states, into means: [T, 5] to [T] each."""
-    loss, positives, rows, predicted, not_finite = state.unbind(1)
+    """Turns a state of `BinarySums`, or a sum of such states, into means: [T, 7] to [T] each."""
+    positives, rows, not_finite, loss, predicted, positive_weight, weight = state.unbind(1)
     return BinarySummary(
-        log_loss=loss / rows,
+        log_loss=loss / weight,
         positives=positives,
         rows=rows,
-        mean_prediction=predicted / rows,
-        base_rate=positives / rows,
-        calibration=torch.where(positives > 0, predicted / positives, torch.nan),
+        mean_prediction=predicted / weight,
+        base_rate=positive_weight / weight,
+        calibration=torch.where(positive_weight > 0, predicted / positive_weight, torch.nan),
         not_finite=not_finite,
+        weight=weight,
     )
 
 
 def _wins_if_linear(table: Tensor, places: int) -> Tensor:
     """Returns P(positive above negative) in each bin of [..., 2, K, 2], by its means: [..., K]."""
     rows, place_sums = table.unbind(-1)
-    mean_negative, mean_positive = (place_sums / rows.clamp(min=1.0)).unbind(-2)
+    mean_negative, mean_positive = (place_sums / torch.where(rows > 0, rows, 1.0)).unbind(-2)
     return (0.5 + (mean_positive - mean_negative) / places).clamp(0.0, 1.0)
 
 

@@ -117,7 +117,15 @@ def _task_columns(task_names: Sequence[str]) -> list[Column]:
     pairs = list(combinations(task_names, 2))
     help_of_pairs = "Cosine of two tasks' gradients of the shared parameters."
     return [
-        *_per_task("loss", "Mean loss over the global batch (nats per row).", task_names),
+        *_per_task(
+            "loss",
+            "Mean loss over the global batch, by sample_weight where there is one (nats per row).",
+            task_names,
+        ),
+        *(
+            Column("labelled", "count", "Rows of the global batch that count for the task.", (t,))
+            for t in task_names
+        ),
         *_per_task("weight", "Weight w_i of the task's gradient.", task_names),
         *_per_task(
             "coefficient",

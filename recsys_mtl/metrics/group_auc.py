@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_mtl.metrics.placements import sortable
 from recsys_mtl.metrics.scored_rows import ScoredBlock, ScoredRows
 
 
@@ -89,7 +90,7 @@ def auc_by_group(
         weights: [n], above 0.
     """
     # Group and logit in one integer, so that one sort of plain integers does it all.
-    places = groups.astype(np.uint64) << np.uint64(32) | _sortable(logits)
+    places = groups.astype(np.uint64) << np.uint64(32) | sortable(logits)
     order = np.argsort(places)
     places = places[order]
     weight = weights[order].astype(np.float64)
@@ -149,13 +150,6 @@ def _sums_of_task(block: ScoredBlock, model: int, task: int) -> NDArray[np.float
         ],
         dtype=np.float64,
     )
-
-
-def _sortable(logits: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """[n] Integers below 2^32 in the order of the logits, equal where these are (-0.0 is 0.0)."""
-    bits = (logits + np.float32(0.0)).view(np.uint32)
-    negative = bits >> np.uint32(31) == 1
-    return np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
 def _starts(values: NDArray[np.uint64]) -> NDArray[np.intp]:

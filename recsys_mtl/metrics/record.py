@@ -26,7 +26,9 @@ class StepRecord:
     """What one step leaves behind. Seconds and bytes are a worker's own, the rest is shared."""
 
     losses: Tensor
-    """[T] The mean loss over the global batch."""
+    """[T] The mean loss over the global batch, without the tasks' loss_weight."""
+    labelled: Tensor
+    """[T] Rows of the global batch that count for each task."""
     weighting: TaskWeighting
     """What the tasks' gradients were multiplied by, and what the method reported, if asked."""
     gram: Tensor | None
@@ -118,6 +120,7 @@ def _measured(record: StepRecord) -> dict[str, Tensor]:
         "opposes": opposes,
         "update_norm": record.update_norm,
         "loss": record.losses,
+        "labelled": record.labelled,
         "weight": record.weighting.weights,
         "coefficient": record.weighting.coefficients,
         "gradient_norm": norms,
@@ -172,8 +175,11 @@ class Totals:
     what lies above the last. A step is counted in one bucket alone, not in the wider ones too."""
     bytes_sent: dict[str, int] = field(default_factory=dict)
     """What all workers handed to collective operations, by kind."""
+    labelled_steps: dict[str, int] = field(default_factory=dict)
+    """By task, the steps in which it had a gradient: some row counted for it, and the step was not
+    skipped."""
     weight_sums: dict[str, float] = field(default_factory=dict)
-    """The sum of a task's weights over the steps, by task."""
+    """The sum of a task's weights over its labelled steps, by task."""
     nulls: dict[str, int] = field(default_factory=dict)
     """Nulls met over all workers, by column of the log."""
 
@@ -202,8 +208,10 @@ class Totals:
             self.audited_steps += row["audited"]
             self.opposing_steps += row["opposes"]
             for task in tasks:
-                so_far = self.weight_sums.get(task, 0.0)
-                self.weight_sums[task] = so_far + row[f"weight_{task}"]
+                had_gradient = row[f"labelled_{task}"] > 0 and not row["skipped"]
+                weight = row[f"weight_{task}"] if had_gradient else 0.0
+                self.labelled_steps[task] = self.labelled_steps.get(task, 0) + had_gradient
+                self.weight_sums[task] = self.weight_sums.get(task, 0.0) + weight
             for phase in PHASES:
                 phase_seconds = row[f"seconds_{phase}"]
                 self.phase_seconds[phase] += phase_seconds

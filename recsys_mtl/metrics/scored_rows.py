@@ -48,15 +48,25 @@ class ScoredRows:
         folder: it is made when missing, and must hold nothing.
         num_tasks: T.
         num_models: M, the number of models that scored each row.
+        most_groups: how many groups the rows may have; any number when None.
 
     Raises:
         UserError: the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, num_tasks: int, num_models: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        num_tasks: int,
+        num_models: int = 1,
+        *,
+        most_groups: int | None = None,
+    ) -> None:
         self.num_rows = 0
         self.num_tasks = num_tasks
         self._folder = folder
+        self._most_groups = most_groups
+        self._groups = np.empty(0, np.uint64)
         self._record = np.dtype(
             [
                 ("keys", np.uint64),
@@ -88,8 +98,12 @@ class ScoredRows:
             weights: [n, T] 0 or more; 1 per labelled row when rows have no weights.
 
         Raises:
-            UserError: the rows could not be written, as when the disk is full.
+            UserError: the rows could not be written, as when the disk is full, or there are more
+                groups than `most_groups`.
         """
+        if self._most_groups is not None:
+            self._groups = np.union1d(self._groups, keys)
+            refuse_groups(len(self._groups), self._most_groups)
         records = np.empty(len(keys), self._record)
         records["keys"], records["logits"], records["weights"] = keys, logits, weights
         records["labels"] = (labels > 0.5) & (weights > 0)
@@ -108,37 +122,35 @@ class ScoredRows:
         Raises:
             UserError: a group has more than `LARGEST_BLOCK_ROWS` rows, or a file is not readable.
         """
-        self._flush()
         for partition in range(PARTITIONS):
-            path = self._path(partition)
-            if not path.exists():
-                continue
-            num_rows = path.stat().st_size // self._record.itemsize
-            parts = 1 << ((num_rows - 1) // BLOCK_ROWS).bit_length()
+            num_rows = self.rows_of_partition(partition)
+            parts = 1 << (max(num_rows - 1, 0) // BLOCK_ROWS).bit_length()
             for part in range(parts):
-                records = np.concatenate(list(self._part(path, part, parts)))
-                if len(records):
+                pieces = list(self._part(partition, part, parts))
+                if pieces and len(records := np.concatenate(pieces)):
                     yield self._block(records)
 
-    def chunks(self) -> Iterator[ScoredBlock]:
-        """Yields every row once, in blocks of at most `BLOCK_ROWS`, which may cut a group.
+    def rows_of_partition(self, partition: int) -> int:
+        """Returns the number of rows whose keys begin with the 8 bits of `partition`."""
+        self._flush()
+        path = self._path(partition)
+        return path.stat().st_size // self._record.itemsize if path.exists() else 0
 
-        The order is the same for two spills of the same rows in the same order.
+    def pieces_of_partition(self, partition: int) -> Iterator[ScoredBlock]:
+        """Yields these rows in the order of `append`, in blocks of at most `BLOCK_ROWS`.
+
+        A block may hold a part of a group, which may have any number of rows.
 
         Raises:
             UserError: a file is not readable.
         """
-        self._flush()
-        for partition in range(PARTITIONS):
-            path = self._path(partition)
-            if path.exists():
-                yield from (self._block(records) for records in self._read(path))
+        yield from (self._block(records) for records in self._read(partition))
 
-    def _part(self, path: Path, part: int, parts: int) -> Iterator[NDArray[np.void]]:
-        """The rows of a file whose next key bits are `part` of `parts`, a power of two."""
+    def _part(self, partition: int, part: int, parts: int) -> Iterator[NDArray[np.void]]:
+        """The rows of a partition whose next key bits are `part` of `parts`, a power of two."""
         shift = np.uint64(_KEY_BITS - _PARTITION_BITS - (parts.bit_length() - 1))
         rows = 0
-        for records in self._read(path):
+        for records in self._read(partition):
             if parts > 1:
                 bits = (records["keys"] >> shift) & np.uint64(parts - 1)
                 records = records[bits == part]
@@ -151,8 +163,8 @@ class ScoredRows:
                 )
             yield records
 
-    def _read(self, path: Path) -> Iterator[NDArray[np.void]]:
-        num_rows = path.stat().st_size // self._record.itemsize
+    def _read(self, partition: int) -> Iterator[NDArray[np.void]]:
+        path, num_rows = self._path(partition), self.rows_of_partition(partition)
         for first in range(0, num_rows, BLOCK_ROWS):
             # np.fromfile makes room for as many rows as it is asked for, whatever the file holds.
             count, offset = min(BLOCK_ROWS, num_rows - first), first * self._record.itemsize
@@ -193,15 +205,24 @@ class ScoredRows:
             ) from error
 
 
+def refuse_groups(groups: int, most: int) -> None:
+    """Raises UserError for more groups than `most`."""
+    if groups > most:
+        raise UserError(
+            f"the column to slice by has more than {most:,} values; slice by one with fewer, "
+            "or give it to --group-by"
+        )
+
+
 def pairs(new: ScoredRows, other: ScoredRows) -> Iterator[ScoredBlock]:
-    """Yields the chunks of two models' spills as one: logits [n, 2, T], the new model's first.
+    """Yields the partitions of two models' spills as one: logits [n, 2, T], the new model's first.
 
     Raises:
         UserError: the two do not hold the same rows in the same order.
     """
     if new.num_rows != other.num_rows:
         raise UserError(_NOT_ALIKE.format(f"{new.num_rows:,} rows and {other.num_rows:,}"))
-    for ours, theirs in zip(new.chunks(), other.chunks(), strict=True):
+    for ours, theirs in zip(new.partitions(), other.partitions(), strict=True):
         for name in ("keys", "labels", "weights"):
             if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
                 raise UserError(_NOT_ALIKE.format(f"other {name}"))

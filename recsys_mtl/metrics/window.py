@@ -18,7 +18,7 @@ class WindowState(TypedDict):
     auc: Tensor
     """[2, ...] The two windows' states of `AucHistogram`, that of the current one first."""
     binary: Tensor
-    """[2, T, 5] The states of `BinarySums`, in the same order."""
+    """[2, T, 7] The states of `BinarySums`, in the same order."""
     steps: int
     """How often `update` was called in the current window."""
 
@@ -33,21 +33,28 @@ class WindowMetrics:
         num_tasks: T.
         window_steps: calls of `update` in a window, at least 1.
         device: where the sums live, and the tensors given to `update` as well.
+        weighted: rows count by weights, which every `update` is then given.
     """
 
-    def __init__(self, num_tasks: int, window_steps: int, device: torch.device) -> None:
+    def __init__(
+        self, num_tasks: int, window_steps: int, device: torch.device, *, weighted: bool = False
+    ) -> None:
         assert window_steps >= 1
         self._window_steps = window_steps
         self._steps = 0
         self._current, self._previous = (
-            _Window(AucHistogram(num_tasks, device), BinarySums(num_tasks, device))
+            _Window(
+                AucHistogram(num_tasks, device, weighted=weighted), BinarySums(num_tasks, device)
+            )
             for _ in range(2)
         )
 
-    def update(self, logits: Tensor, labels: Tensor, mask: Tensor) -> None:
+    def update(
+        self, logits: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None = None
+    ) -> None:
         """Adds the batch of one step; the arguments are those of `AucHistogram.update`."""
-        self._current.auc.update(logits, labels, mask)
-        self._current.binary.update(logits, labels, mask)
+        self._current.auc.update(logits, labels, mask, weights)
+        self._current.binary.update(logits, labels, mask, weights)
         self._steps += 1
         # Not "==": a resumed run may have a shorter window than the one that saved its steps.
         if self._steps >= self._window_steps:
@@ -60,7 +67,7 @@ class WindowMetrics:
         """Returns the sums over both windows, for reduction over workers.
 
         Returns:
-            `auc` for `auc_from_histogram`, and `binary`, [T, 5], for `summarise_binary`.
+            `auc` for `auc_from_histogram`, and `binary`, [T, 7], for `summarise_binary`.
         """
         return {
             "auc": self._current.auc.state() + self._previous.auc.state(),

@@ -75,13 +75,14 @@ class EvaluationSums:
 
     def __init__(self, model: DistributedModel) -> None:
         self._tasks, device = model.config.task_names, model.context.device
-        self._histogram = AucHistogram(len(self._tasks), device)
+        weighted = model.config.data.weighs_rows
+        self._histogram = AucHistogram(len(self._tasks), device, weighted=weighted)
         self._sums = BinarySums(len(self._tasks), device)
 
     def add(self, batch: ClickBatch, logits: Tensor) -> None:
         """Count a batch, whose logits are [B, T]."""
-        self._histogram.update(logits, batch.labels, batch.label_mask)
-        self._sums.update(logits, batch.labels, batch.label_mask)
+        self._histogram.update(logits, batch.labels, batch.label_mask, batch.label_weights)
+        self._sums.update(logits, batch.labels, batch.label_mask, batch.label_weights)
 
     def evaluation(self) -> Evaluation:
         """The numbers over all workers' rows; every worker calls it."""
@@ -91,6 +92,7 @@ class EvaluationSums:
             "auc": auc,
             "log_loss": summary.log_loss.tolist(),
             "calibration": summary.calibration.tolist(),
+            "weight": summary.weight.tolist(),
         } | {
             name: [int(count) for count in getattr(summary, name).tolist()]
             for name in ("positives", "rows", "not_finite")

@@ -43,8 +43,13 @@ class FinishedCommit:
 class SnapshotFeed(Protocol):
     """Shows where training stands; never holds it up."""
 
-    def begin(self, sharding: Sequence[str]) -> None:
-        """The workers have started, with their tables lying as these lines say."""
+    def begin(self, sharding: Sequence[str], warm_start: Sequence[str]) -> None:
+        """The workers have started.
+
+        Args:
+            sharding: lines that say where their tables lie.
+            warm_start: lines that say what was taken from another run.
+        """
 
     def send(self, snapshot: Snapshot) -> None:
         """Have this snapshot shown, or a later one."""

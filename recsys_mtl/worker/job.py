@@ -16,6 +16,19 @@ if TYPE_CHECKING:  # the driver starts without torch's share of seconds
 
 
 @dataclass(frozen=True)
+class FirstValues:
+    """The checkpoint of another run from which a new one begins."""
+
+    source: CheckpointSource
+    name: str
+    """Its run and checkpoint, for a person."""
+    step: int
+    """Steps that it has trained."""
+    config: RunConfig
+    """The configuration that made it."""
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """A run to train, as it was found to be sound."""
 
@@ -35,6 +48,8 @@ class TrainJob:
     """Makes a body of the caller's own, instead of the configured one."""
     method: Method | None = None
     """The caller's own, instead of the configured one."""
+    first_values: FirstValues | None = None
+    """What `run.warm_start` has found; None for a run that goes on, or begins with random ones."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys_mtl.data.file_stream import FileRows
+from recsys_mtl.data.schema import probability_column
 from recsys_mtl.worker.host import OutputFolder
-
-
-def probability_column(task: str) -> str:
-    """The column that holds a task's probability."""
-    return f"probability_{task}"
 
 
 class PredictedFiles:

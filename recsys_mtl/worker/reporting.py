@@ -7,7 +7,7 @@ over all workers; rank 0 alone writes the trace and feeds the exporter.
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from recsys_mtl.worker.best import BestKeeper
 from recsys_mtl.worker.host import SnapshotFeed
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.warm_start import WarmStartReport
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class ReporterSummary:
     """The newest, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    warm_start: Mapping[str, Any] | None
+    """What the run took from another one; None where it began with random values."""
     best: Mapping[str, Any]
     """`BestKeeper.state_dict()`."""
 
@@ -60,6 +63,8 @@ class Reporter:
         self.best = BestKeeper(job.config.training, job.eval.digest)
         """The best evaluation, and whether training is to end early."""
         self._checkpoint: CheckpointInfo | None = None  # the newest committed
+        self._warm_start: Mapping[str, Any] | None = None
+        self._warm_start_lines: Sequence[str] = ()
         self._context, self._plan, self._feed = worker.context, worker.plan, feed
         self._sharding = worker.model.tables.plan if worker.model.tables is not None else {}
         self._last_step = job.last_step
@@ -68,7 +73,10 @@ class Reporter:
         self._seldom = [column.name for column in self._columns if column.seldom]
         self._columns_read = columns_read(job.config.data)
         self._window = WindowMetrics(
-            len(self._tasks), job.config.training.auc_window_steps, self._context.device
+            len(self._tasks),
+            job.config.training.auc_window_steps,
+            self._context.device,
+            weighted=job.config.data.weighs_rows,
         )
         self._recent: dict[str, dict[str, float]] = {}
         self._records: list[StepRecord] = []
@@ -88,11 +96,15 @@ class Reporter:
 
     def begin(self) -> None:
         """Let the driver know what this attempt trains with."""
-        self._feed.begin(describe(self._sharding))
+        self._feed.begin(describe(self._sharding), self._warm_start_lines)
+
+    def began_warm(self, report: WarmStartReport) -> None:
+        """Remember what the run took from another one."""
+        self._warm_start, self._warm_start_lines = report.to_json(), report.lines()
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
-        self._window.update(logits, batch.labels, batch.label_mask)
+        self._window.update(logits, batch.labels, batch.label_mask, batch.label_weights)
         self._records.append(record)
         if batch.rows:
             self._nulls += batch.nulls
@@ -173,6 +185,7 @@ class Reporter:
             totals=self._totals.to_json(),
             evaluation=self._evaluation,
             window_steps=self._window.state_dict()["steps"],
+            warm_start=self._warm_start,
             best=self.best.state_dict(),
         )
 
@@ -194,6 +207,7 @@ class Reporter:
             saved_at: Unix seconds.
         """
         self._totals = Totals.from_json(summary.totals)
+        self._warm_start = summary.warm_start
         self._evaluation = dict(summary.evaluation)
         self.best.load_state_dict(summary.best)
         auc, binary = (

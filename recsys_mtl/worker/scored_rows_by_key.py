@@ -20,16 +20,24 @@ class ScoredRowsByKey:
     """One spill per key column: each worker keeps the rows whose keys are its share."""
 
     def __init__(
-        self, folder: Path, names: tuple[str, ...], num_tasks: int, context: WorkerContext
+        self,
+        folder: Path,
+        most_groups: dict[str, int | None],
+        num_tasks: int,
+        context: WorkerContext,
     ) -> None:
         """Make room in `folder`.
 
         Args:
-            names: of the K spills.
+            most_groups: name of each of the K spills to the groups that it may have on a worker;
+                any number when None.
         """
         self._context = context
-        self._spills = [ScoredRows(folder / str(place), num_tasks) for place in range(len(names))]
-        self.by_name = dict(zip(names, self._spills, strict=True))
+        self._spills = [
+            ScoredRows(folder / str(place), num_tasks, most_groups=most)
+            for place, most in enumerate(most_groups.values())
+        ]
+        self.by_name = dict(zip(most_groups, self._spills, strict=True))
         """Name to the spill of this worker's share."""
 
     def add(self, batch: ClickBatch, keys: NDArray[np.uint64], logits: Tensor) -> None:
@@ -47,7 +55,7 @@ class ScoredRowsByKey:
                 torch.from_numpy(keys.view(np.int32)),
                 logits.cpu().view(torch.int32),
                 batch.labels.cpu().view(torch.int32),
-                batch.label_mask.cpu().float().view(torch.int32),
+                _weights(batch).cpu().view(torch.int32),
             ],
             dim=1,
         )
@@ -61,3 +69,8 @@ class ScoredRowsByKey:
             key = np.ascontiguousarray(rows[:, 2 * place : 2 * place + 2]).view(np.uint64)[:, 0]
             kept = labelled & (key % np.uint64(self._context.world_size) == self._context.rank)
             spill.append(key[kept], scores[kept][:, None], labels[kept], weights[kept])
+
+
+def _weights(batch: ClickBatch) -> Tensor:
+    """[B, T] float32: how much each row counts for each task, 0 where it has no label."""
+    return batch.label_mask.float() if batch.label_weights is None else batch.label_weights

@@ -41,6 +41,8 @@ class Worker:
     """[T, P], or [1, P] for a method that never compares the tasks' gradients: room for them."""
     task_specific_gradient: Tensor
     """[H]: room for each task's gradient of its own parameters."""
+    loss_weights: Tensor
+    """[T] What multiplies each task's loss, and so the gradient that the method sees."""
     weigher: TaskWeigher
     """The method, and what it remembers."""
     operations: Operations

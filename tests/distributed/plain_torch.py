@@ -25,7 +25,7 @@ from recsys_mtl.model.bodies.build import body_factory, build_body
 from recsys_mtl.model.bodies.contract import BodyInputs, MultiTaskBody
 from recsys_mtl.model.dropout import dropout_masks
 from recsys_mtl.model.embeddings import initial_rows
-from recsys_mtl.worker.build import body_shape
+from recsys_mtl.worker.body import body_shape
 from tests.distributed.plain_methods import plain_method
 
 

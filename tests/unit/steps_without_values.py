@@ -200,7 +200,7 @@ def move(module: torch.nn.Module, device: torch.device) -> None:
         setattr(module.get_submodule(owner), leaf, moved)
 
 
-def batch_on(device: torch.device, step: int) -> ClickBatch:
+def batch_on(device: torch.device, step: int, *, weighted: bool) -> ClickBatch:
     lengths = torch.ones(2 * BATCH, dtype=torch.long, device=device)
     return ClickBatch(
         step=step,
@@ -216,15 +216,16 @@ def batch_on(device: torch.device, step: int) -> ClickBatch:
         counts=torch.empty(1 + len(REJECT_REASONS), device=device),
         rows=BATCH,
         nulls=np.zeros(5, dtype=np.int64),
+        label_weights=torch.empty(BATCH, TASKS, device=device) if weighted else None,
     )
 
 
-def take_steps(worker: Worker) -> str:
+def take_steps(worker: Worker, *, weighted: bool = False) -> str:
     """What an even and an odd step end with; the odd one where it computes something else."""
     even, odd = worker.mode(2), worker.mode(3)
     try:
         for step in (2,) if replace(odd, step=2) == even else (2, 3):
-            batch = batch_on(worker.context.device, step)
+            batch = batch_on(worker.context.device, step, weighted=weighted)
             with HostWatch():
                 train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
     except Exception as error:
@@ -258,6 +259,7 @@ def main() -> None:
             for clip in (None, 1.0)
         }
         worker = worker_of(config_of({}), device)
+        ends["weighted rows"] = take_steps(worker, weighted=True)
         ends |= {f"planted {n}": take_spoilt_step(worker, f) for n, f in FAULTS.items()}
     json.dump(ends, sys.stdout)
 

@@ -208,7 +208,47 @@ REFUSALS = [
         "data.features.buy reads column 'buy', the label of task 'purchase'; a feature must not",
     ),
     ("data.features.price.column=cart", "data.features.price reads column 'cart', the label of"),
-    ("data.labels.wish=buy", "data.labels: two tasks name the same column; give each its own"),
+    ("data.labels.wish=buy", "data.labels: purchase and wish name the same column and count"),
+    (
+        "data.labels.wish={column: buy, loss_weight: 2}",
+        "data.labels: purchase and wish name the same column and count its rows alike",
+    ),
+    (
+        "data.labels.wish=3",
+        "data.labels.wish: must be the name of a column, or hold keys (found 3); allowed: column, ",
+    ),
+    ("data.labels.wish={sample_weight: w}", "data.labels.wish.column: is missing; add it"),
+    (
+        "data.labels.wish={column: wish, weight: w}",
+        "data.labels.wish.weight: unknown key (value 'w'); did you mean ",
+    ),
+    (
+        "data.labels.wish={column: wish, loss_weight: 0}",
+        "data.labels.wish.loss_weight: must be greater than 0 (found 0)",
+    ),
+    (
+        "data.labels.wish={column: wish, event_time: t}",
+        "data.labels.wish: event_time does nothing without a window; add one such as",
+    ),
+    (
+        "data.labels.wish={column: wish, window: 3d}",
+        "data.labels.wish: window needs an event_time; name the column",
+    ),
+    *(
+        (
+            f"data.labels.wish={{column: wish, event_time: t, window: {window}}}",
+            f"data.labels.wish.window: {found} is no length of time; write whole minutes, hours or",
+        )
+        for window, found in {"3": "3", "3w": "'3w'", "1.5h": "'1.5h'", "0d": "'0d'"}.items()
+    ),
+    (
+        "data.labels.wish={column: wish, only_where: wish}",
+        "data.labels.wish: only_where is 'wish', the label itself, so that rows would count by",
+    ),
+    (
+        "data.labels.wish={column: wish, sample_weight: price}",
+        "data.features.price reads column 'price', the sample_weight of task 'wish', which may",
+    ),
     (
         "cluster.num_workers=9",
         "cluster.num_workers is 9, more than the lanes that workers share out (data.lanes is 8); "

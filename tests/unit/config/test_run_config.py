@@ -131,7 +131,15 @@ def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> Non
         ("run.name=other", ["run.name: 'demo' -> 'other'"]),
         ("data.lanes=16", ["data.lanes: 8 -> 16"]),
         ("data.shuffle_window_row_groups=1", ["data.shuffle_window_row_groups: 2 -> 1"]),
-        ("data.labels.cart=basket", ["data.labels.cart: 'cart' -> 'basket'"]),
+        ("data.labels.cart=basket", ["data.labels.cart.column: 'cart' -> 'basket'"]),
+        (
+            "data.labels.cart={column: cart, sample_weight: w}",
+            ["data.labels.cart.sample_weight: None -> 'w'"],
+        ),
+        (
+            "data.labels.cart={column: cart, loss_weight: 2}",
+            ["data.labels.cart.loss_weight: 1.0 -> 2.0"],
+        ),
         ("data.features.item.rows=7", ["data.features.item.rows: 100 -> 7"]),
         ("model.dropout=0.5", ["model.dropout: 0.0 -> 0.5"]),
         ("model.head_hidden_sizes=[4]", ["model.head_hidden_sizes: [] -> [4]"]),
@@ -153,6 +161,23 @@ def test_a_run_cannot_go_on_with_this_changed(
     run_yaml: Path, override: str, told: list[str]
 ) -> None:
     assert changes(run_yaml, override) == told
+
+
+def test_a_label_is_the_same_as_the_name_of_its_column_alone(run_yaml: Path) -> None:
+    assert changes(run_yaml, "data.labels.cart={column: cart}") == []
+
+
+def test_two_tasks_may_read_one_column_where_they_count_other_rows(run_yaml: Path) -> None:
+    config = load_config(run_yaml, ("data.labels.paid={column: buy, only_where: cart}",))
+    assert config.data.labels["paid"].only_where == "cart"
+    assert config.task_names == ("purchase", "cart", "paid")
+
+
+@pytest.mark.parametrize(("window", "seconds"), [("30m", 1_800), ("12h", 43_200), ("3d", 259_200)])
+def test_a_window_is_minutes_hours_or_days(run_yaml: Path, window: str, seconds: int) -> None:
+    label = f"{{column: buy, event_time: t, window: {window}}}"
+    config = load_config(run_yaml, (f"data.labels.purchase={label}",))
+    assert config.data.labels["purchase"].window_seconds == seconds
 
 
 def test_weight_decay_may_change_as_a_learning_rate_may(run_yaml: Path) -> None:

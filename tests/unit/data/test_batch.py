@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recsys_mtl.data.batch import ClickBatch, assemble
-from recsys_mtl.data.features import REJECTED, EncodedRows, encode
+from recsys_mtl.data.features import REJECT_REASONS, REJECTED, EncodedRows, encode
 from tests.unit.data.click_logs import click_data, clicks, fresh_generator
 
 DATA = click_data()
@@ -71,7 +71,7 @@ def test_a_batch_of_padding_alone_has_the_same_shapes() -> None:
     assert bags(batch, "row") == bags(batch, "words") == [[], [], [], []]
     assert batch.dense.shape == batch.labels.shape == (4, 1)
     assert not batch.label_mask.any()
-    assert batch.counts.tolist() == [0, 0, 0]
+    assert batch.counts.tolist() == [0] * (1 + len(REJECT_REASONS))
     assert batch.nulls.tolist() == [0, 0, 0, 0]
 
 
@@ -84,7 +84,7 @@ def test_rejected_rows_and_nulls_are_counted_over_all_pieces() -> None:
     ]
     batch = assemble(0, lanes, 4, DATA)
     assert batch.counts.dtype == torch.float32
-    assert batch.counts.tolist() == [7, 2, 1]  # rows, unreadable, bad label
+    assert batch.counts.tolist() == [7, 2, 1, 0, 0, 0]  # rows, unreadable, bad label
     assert batch.rows == 7
     assert batch.nulls.tolist() == [0, 0, 2, 0]  # row, words, price, buy
     known = [True, True, False, False, True, True, False, False]

@@ -65,7 +65,7 @@ def test_the_exporter_has_each_snapshot_as_soon_as_it_was_sent(
     tmp_path: Path, exporter: RunExporter
 ) -> None:
     feed = host_of(tmp_path, exporter).feed
-    feed.begin(["worker 0: all tables"])
+    feed.begin(["worker 0: all tables"], [])
     for step in (10, 20):
         feed.send(snapshot(step=step))
         shown = exporter.status().view.snapshot

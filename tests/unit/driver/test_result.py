@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recsys_mtl.config.file import load_config
+from recsys_mtl.data.manifest import Manifest, RowGroup
 from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import choose_format
 from recsys_mtl.driver.result import result_of, show_result
@@ -59,6 +60,7 @@ def metrics_of(flags: Mapping[str, int] | None = None, **purchase: float) -> dic
     totals = Totals(
         rows=256,
         rejected_rows={"unreadable": 5, "label": 2},
+        labelled_steps={"purchase": 4, "cart": 2},
         compared_steps=3,
         conflicting_steps=2,
         seconds=2.0,
@@ -66,11 +68,12 @@ def metrics_of(flags: Mapping[str, int] | None = None, **purchase: float) -> dic
         method_flag_steps=dict(flags or {}),
     )
     numbers = {"auc": 0.75, "log_loss": 0.5, "calibration": 1.25}
-    numbers |= {"positives": 10, "rows": 100, "not_finite": 0}
+    numbers |= {"positives": 10, "rows": 100, "not_finite": 0, "weight": 250.0}
     return {
         "step": 4,
         "best": None,
         "stopped_early": False,
+        "warm_start": None,
         "epochs": 1.0,
         "evaluation": {"purchase": numbers | purchase, "cart": numbers},
         "parameters": {"shared": 424, "tables": 1056, "task_specific": 27},
@@ -90,13 +93,29 @@ def result(
     config = load_config(write_run(tmp_path), overrides)
     method = Method("mine", needs, uniform.weigh_tasks)
     settings = {"kind": "mine"}
-    return result_of(config, metrics, best_checkpoint, 3.0, method=method, method_settings=settings)
+    return result_of(
+        config,
+        metrics,
+        wall_seconds=3.0,
+        best_checkpoint=best_checkpoint,
+        train=Manifest("clicks/train", (RowGroup("a", 0, 200),), "abc"),
+        evaluation=Manifest("clicks/eval", (RowGroup("b", 0, 60), RowGroup("b", 1, 40)), "def"),
+        method=method,
+        method_settings=settings,
+    )
 
 
 def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -> None:
     made = result(tmp_path, metrics_of())
     assert made["rejected_rows"] == 7
     assert made["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
+
+
+def test_the_result_says_of_which_rows_it_is(tmp_path: Path) -> None:
+    assert result(tmp_path, metrics_of())["data"] == {
+        "train": {"url": "clicks/train", "rows": 200, "digest": "abc"},
+        "eval": {"url": "clicks/eval", "rows": 100, "digest": "def"},
+    }
 
 
 def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
@@ -109,8 +128,23 @@ def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
         "rows": 100,
         "not_finite": 0,
         "mean_weight": 0.75,
+        "labelled_steps": 4,
     }
-    assert made["tasks"]["cart"]["mean_weight"] == 1.25
+    assert made["tasks"]["cart"]["mean_weight"] == 2.5, "over its two labelled steps"
+
+
+def test_a_task_that_never_had_a_gradient_has_no_mean_weight(tmp_path: Path) -> None:
+    metrics = metrics_of()
+    metrics["totals"]["labelled_steps"]["cart"] = metrics["totals"]["weight_sums"]["cart"] = 0
+    cart = result(tmp_path, metrics)["tasks"]["cart"]
+    assert (cart["mean_weight"], cart["labelled_steps"]) == (None, 0)
+
+
+def test_a_task_that_weighs_its_rows_has_the_sum_of_their_weights(tmp_path: Path) -> None:
+    weighed = "data.labels.cart={column: cart, sample_weight: w}"
+    tasks = result(tmp_path, metrics_of(), weighed)["tasks"]
+    assert tasks["cart"]["weight"] == 250.0
+    assert "weight" not in tasks["purchase"]
 
 
 def test_the_result_has_null_for_what_cannot_be_known(tmp_path: Path) -> None:

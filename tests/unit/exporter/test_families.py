@@ -135,7 +135,9 @@ def test_the_run_s_progress_is_served() -> None:
 
 
 def test_names_start_with_the_project_s_and_counters_end_in_total() -> None:
-    page = page_of(snapshot(record(rows=(64, 2, 0)), record(rows=(32, 0, 1), skipped=True)))
+    page = page_of(
+        snapshot(record(rows=(64, 2, 0, 0, 0, 0)), record(rows=(32, 0, 1, 0, 0, 0), skipped=True))
+    )
     assert all(name.startswith("recsys_mtl_") for name in page)
     samples = [sample for family in page.values() for sample in family.samples]
     assert all(sample.labels["run"] == "demo" for sample in samples)
@@ -159,7 +161,7 @@ def test_names_start_with_the_project_s_and_counters_end_in_total() -> None:
         "recsys_mtl_worker_restarts_total": 0,
     }
     rejected = {r: value(page, "rejected_rows", reason=r) for r in REJECT_REASONS}
-    assert rejected == {"unreadable": 2, "label": 1}
+    assert rejected == dict.fromkeys(REJECT_REASONS, 0) | {"unreadable": 2, "label": 1}
     totals = {sample.name for sample in samples if sample.name.endswith("_total")}
     assert totals == counters.keys() | {"recsys_mtl_rejected_rows_total"}
 

@@ -47,16 +47,18 @@ def record(
     *,
     weighed: TaskWeighting | None = None,
     compared: bool = True,
-    rows: tuple[int, int, int] = (64, 2, 1),
+    rows: tuple[int, ...] = (64, 2, 1, 0, 0, 0),
     skipped: bool = False,
     opposes: bool | None = None,
+    labelled: tuple[int, int, int] = (60, 61, 62),
 ) -> StepRecord:
     """A step with losses 0.1, 0.2, 0.3 and gradients [T, P].
 
     Args:
         weighed: GradOPS with alpha 0 unless given.
         compared: whether the step took products of the gradients.
-        rows: of the batch, the unreadable ones and those with a bad label.
+        rows: of the batch, the unreadable ones, those with a bad label, and so on.
+        labelled: rows that count for each task.
     """
     gram = gram_matrix(gradients)
     if weighed is None:
@@ -64,6 +66,7 @@ def record(
         weighed, _ = gradops.weigh_tasks(evidence, {}, alpha=0.0)
     return StepRecord(
         losses=torch.tensor([0.1, 0.2, 0.3]),
+        labelled=torch.tensor(labelled),
         weighting=weighed,
         gram=gram if compared else None,
         skipped=torch.tensor(skipped),

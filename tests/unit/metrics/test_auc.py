@@ -189,6 +189,49 @@ def test_log_loss_and_calibration_agree_with_scikit_learn_over_merged_halves() -
         assert summary.calibration[task].item() == pytest.approx(p.mean() / y.mean(), rel=1e-9)
 
 
+def test_weighted_metrics_agree_with_scikit_learn_over_merged_halves() -> None:
+    rng = fresh_generator()
+    rows, spread = 20_000, rng.choice([0.01, 2.0])
+    logits, labels = draw_scores(rng, rows, rows // 10, -2.0, spread)
+    weights = torch.from_numpy(rng.exponential(0.1, (rows, 1)) * (rng.random((rows, 1)) < 0.9))
+    mask = weights > 0
+    states = []
+    for half in (slice(0, rows // 3), slice(rows // 3, None)):
+        histogram, sums = AucHistogram(1, CPU, weighted=True), BinarySums(1, CPU)
+        for metric in (histogram, sums):
+            metric.update(logits[half], labels[half], mask[half], weights[half])
+        states.append((histogram.state(), sums.state()))
+    auc_state, sums_state = (first + second for first, second in zip(*states, strict=True))
+    y, p, w = (t[mask].numpy() for t in (labels, logits.double().sigmoid(), weights))
+    found, summary = auc_from_histogram(auc_state), summarise_binary(sums_state)
+    expected = roc_auc_score(y, p, sample_weight=w)
+    assert found.item() == pytest.approx(expected, abs=TOLERANCE)
+    assert summary.log_loss.item() == pytest.approx(log_loss(y, p, sample_weight=w), rel=1e-9)
+    calibration = np.average(p, weights=w) / np.average(y, weights=w)
+    assert summary.calibration.item() == pytest.approx(calibration, rel=1e-9)
+    assert summary.weight.item() == pytest.approx(w.sum(), rel=1e-9)
+    assert (summary.rows.item(), summary.positives.item()) == (len(y), y.sum())
+
+
+def test_whole_weights_give_the_metrics_of_repeated_rows() -> None:
+    rng = fresh_generator()
+    logits, labels = draw_scores(rng, 3_000, 200, -4.0, 0.5)
+    weights = torch.from_numpy(rng.integers(0, 4, (3_000, 1)))
+    repeated = torch.repeat_interleave(torch.arange(3_000), weights[:, 0])
+    weighted, plain = AucHistogram(1, CPU, weighted=True), AucHistogram(1, CPU)
+    weighted.update(logits, labels, weights > 0, weights.float())
+    plain.update(logits[repeated], labels[repeated], everything(labels[repeated]))
+    assert torch.equal(weighted.state(), plain.state().double())
+    assert plain.state().dtype == torch.int64
+    sums = [BinarySums(1, CPU) for _ in range(2)]
+    sums[0].update(logits, labels, weights > 0, weights.float())
+    sums[1].update(logits[repeated], labels[repeated], everything(labels[repeated]))
+    once, often = (summarise_binary(s.state()) for s in sums)
+    for name in ("log_loss", "calibration", "base_rate", "weight"):
+        assert getattr(once, name).item() == pytest.approx(getattr(often, name).item(), rel=1e-12)
+    assert once.rows.item() == (weights > 0).sum()
+
+
 def test_a_logit_that_is_not_finite_is_counted_apart_and_spoils_no_sum() -> None:
     sums = BinarySums(1, CPU)
     logits = torch.tensor([[0.0], [float("nan")], [float("inf")], [float("nan")]])
@@ -215,8 +258,12 @@ def test_updates_on_a_gpu_never_wait_for_it() -> None:
         logits = torch.zeros(8, 3, device=device, requires_grad=True)
         labels, mask = torch.zeros(8, 3, device=device), torch.ones(8, 3, device=device).bool()
         histogram, sums = AucHistogram(3, device), BinarySums(3, device)
+        weighted, weights = AucHistogram(3, device, weighted=True), torch.ones(8, 3, device=device)
         for _ in range(2):
             histogram.update(logits, labels, mask)
             sums.update(logits, labels, mask)
+            weighted.update(logits, labels, mask, weights)
+            sums.update(logits, labels, mask, weights)
+        assert auc_from_histogram(weighted.state()).shape == (3,)
         assert auc_from_histogram(histogram.state()).shape == (3,)
         assert summarise_binary(sums.state()).log_loss.device.type == "cuda"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES, PhaseClock
 from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
@@ -84,7 +85,11 @@ def test_steps_count_up_to_the_last_and_epochs_turn_after_their_last_step() -> N
 
 
 def test_every_record_keeps_its_own_numbers() -> None:
-    rows = rows_of(record(rows=(64, 0, 0)), record(2 * CONFLICT, rows=(32, 5, 0)), last_step=2)
+    rows = rows_of(
+        record(rows=(64, 0, 0, 0, 0, 0)),
+        record(2 * CONFLICT, rows=(32, 5, 0, 0, 0, 0)),
+        last_step=2,
+    )
     assert [(row["rows"], row["rejected_rows"]) for row in rows] == [(64, 0), (32, 5)]
     assert [row["gradient_norm_purchase"] for row in rows] == pytest.approx([5.0, 10.0])
 
@@ -140,9 +145,9 @@ def test_opposition_is_told_apart_from_not_having_looked() -> None:
 
 def test_totals_count_every_step_once_however_they_arrive() -> None:
     rows = rows_of(
-        record(rows=(64, 1, 0)),
-        record(torch.eye(3), rows=(64, 0, 2), skipped=True),
-        record(rows=(10, 3, 0)),
+        record(rows=(64, 1, 0, 0, 0, 0)),
+        record(torch.eye(3), rows=(64, 0, 2, 0, 1, 0), skipped=True),
+        record(rows=(10, 3, 0, 0, 0, 0)),
         last_step=3,
     )
     at_once, in_parts = Totals(), Totals()
@@ -151,11 +156,29 @@ def test_totals_count_every_step_once_however_they_arrive() -> None:
     in_parts.add(rows[1:], GRADOPS_COLUMNS, seconds=1.0)
     assert at_once == in_parts
     assert at_once.rows == 138
-    assert at_once.rejected_rows == {"unreadable": 4, "label": 2}
+    assert at_once.rejected_rows == dict.fromkeys(REJECT_REASONS, 0) | {
+        "unreadable": 4,
+        "label": 2,
+        "only_where": 1,
+    }
     assert (at_once.conflicting_steps, at_once.skipped_steps) == (2, 1)
     assert at_once.method_flag_steps == {"min_norm": 0}
-    assert at_once.weight_sums == pytest.approx(dict.fromkeys(TASKS, 3.0))
+    assert at_once.weight_sums == pytest.approx(dict.fromkeys(TASKS, 2.0))
+    assert at_once.labelled_steps == dict.fromkeys(TASKS, 2), "not the skipped one"
     assert at_once.seconds == 1.5
+
+
+def test_a_task_s_weights_are_summed_over_the_steps_with_rows_of_it() -> None:
+    rows = rows_of(
+        record(weighed=weighting((0.5, 0.7, 0.0)), labelled=(3, 1, 0)),
+        record(weighed=weighting((0.25, 0.9, 2.0)), labelled=(1, 0, 5)),
+        last_step=2,
+    )
+    assert of_tasks(rows[1], "labelled") == [1, 0, 5]
+    totals = Totals()
+    totals.add(rows, GRADOPS_COLUMNS, seconds=1.0)
+    assert list(totals.labelled_steps.values()) == [2, 1, 1]
+    assert list(totals.weight_sums.values()) == pytest.approx([0.75, 0.7, 2.0])
 
 
 def test_a_method_s_flags_are_counted_by_their_names_and_its_numbers_are_not() -> None:
@@ -193,7 +216,7 @@ def test_steps_are_counted_in_the_bucket_that_holds_their_seconds_by_phase() -> 
 
 def test_totals_of_no_step_name_every_reason_and_phase() -> None:
     totals = Totals().to_json()
-    assert totals["rejected_rows"] == {"unreadable": 0, "label": 0}
+    assert totals["rejected_rows"] == dict.fromkeys(REJECT_REASONS, 0)
     empty = [0] * (len(PHASE_BUCKETS_SECONDS) + 1)
     assert totals["phase_counts"] == dict.fromkeys(PHASES, empty)
     assert totals["phase_seconds"] == dict.fromkeys(PHASES, 0.0)

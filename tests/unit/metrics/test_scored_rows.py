@@ -26,6 +26,11 @@ def together(blocks: Iterator[ScoredBlock]) -> ScoredBlock:
     return ScoredBlock(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
 
+def pieces(rows: ScoredRows) -> Iterator[ScoredBlock]:
+    for partition in range(scored_rows.PARTITIONS):
+        yield from rows.pieces_of_partition(partition)
+
+
 def same_rows(one: ScoredBlock, other: ScoredBlock) -> bool:
     """Whether the two hold the same rows, groups in any order and each group in the same one."""
     orders = [np.argsort(block.keys, kind="stable") for block in (one, other)]
@@ -47,8 +52,8 @@ def test_every_row_comes_back_once_with_its_group_whole_and_in_order(
     blocks = list(rows.partitions())
     assert same_rows(together(iter(blocks)), log)
     assert sum(len(np.unique(block.keys)) for block in blocks) == len(np.unique(log.keys))
-    assert same_rows(together(rows.chunks()), log)
-    assert not small_blocks or all(len(block.keys) <= 16 for block in rows.chunks())
+    assert same_rows(together(pieces(rows)), log)
+    assert not small_blocks or all(len(block.keys) <= 16 for block in pieces(rows))
     assert rows.num_rows == 20_000
 
 
@@ -65,7 +70,7 @@ def test_rows_may_be_read_again_and_more_be_appended_after(
 
 def test_without_rows_there_is_no_block(tmp_path: Path) -> None:
     rows = ScoredRows(tmp_path / "rows", 2)
-    assert list(rows.partitions()) == list(rows.chunks()) == []
+    assert list(rows.partitions()) == list(pieces(rows)) == []
 
 
 def test_a_label_without_weight_is_no_positive(tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_a_label_without_weight_is_no_positive(tmp_path: Path) -> None:
     rows.append(
         np.zeros(1, np.uint64), np.zeros((1, 1, 2), np.float32), one, np.array([[0.0, 1.0]])
     )
-    assert together(rows.chunks()).labels.tolist() == [[False, True]]
+    assert together(pieces(rows)).labels.tolist() == [[False, True]]
 
 
 def test_two_models_scores_of_the_same_rows_come_as_one(
@@ -114,7 +119,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, rng: np.random.Generator) -
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(UserError, match="after 100,000 scored rows of 26 bytes each"):
-            list(rows.chunks())
+            list(pieces(rows))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -126,6 +131,21 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         ScoredRows(tmp_path / "file" / "rows", 1)
 
 
+def test_more_groups_than_asked_for_are_refused_while_rows_come(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    log = draw_log(rng, 300, 20)
+    groups = len(np.unique(log.keys))
+    for most in (groups, groups - 1):
+        rows = ScoredRows(tmp_path / str(most), 2, most_groups=most)
+        rows.append(*(column[:9] for column in log))
+        if most == groups:
+            rows.append(*log)
+        else:
+            with pytest.raises(UserError, match=f"has more than {most} values; slice by one"):
+                rows.append(*log)
+
+
 def test_a_group_too_large_for_memory_is_refused(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,4 +154,4 @@ def test_a_group_too_large_for_memory_is_refused(
     rows = spill(tmp_path / "rows", draw_log(rng, 300, 1))
     with pytest.raises(UserError, match="group by a column with more values"):
         list(rows.partitions())
-    assert sum(len(block.keys) for block in rows.chunks()) == 300
+    assert sum(len(block.keys) for block in pieces(rows)) == 300

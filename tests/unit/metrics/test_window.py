@@ -147,6 +147,18 @@ def test_a_window_made_for_other_tasks_is_refused(part: str) -> None:
         window.load_state_dict(state)
 
 
+def test_a_window_of_weighted_rows_goes_on_as_saved() -> None:
+    windows = [WindowMetrics(2, 3, CPU, weighted=True) for _ in range(2)]
+    for logits, labels, mask in random_batches(5):
+        weights = mask * torch.rand(mask.shape)
+        windows[0].update(logits, labels, mask, weights)
+    windows[1].load_state_dict(windows[0].state_dict())
+    assert_same(windows[1].state(), windows[0].state())
+    assert windows[1].state()["auc"].dtype == torch.float64
+    summary = summarise_binary(windows[1].state()["binary"])
+    assert (summary.weight < summary.rows).all()
+
+
 def test_updates_on_a_gpu_never_wait_for_it() -> None:
     # Under FakeTensorMode a value that the host would have to read does not exist.
     with FakeTensorMode():

@@ -85,3 +85,38 @@ def test_a_masked_row_that_is_not_finite_touches_nothing() -> None:
     torch.testing.assert_close(losses, torch.full((2,), math.log(2)))
     (gradient,) = torch.autograd.grad(losses.sum(), logits)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [0.5, 0.5]]))
+
+
+def test_weights_count_a_row_as_often_as_they_say_on_every_worker() -> None:
+    logits, labels, mask = draw_batch(50, 3)
+    weights = torch.randint(1, 4, mask.shape) * mask
+    shares = torch.zeros(3, dtype=torch.float64)
+    for rows in (slice(0, 1), slice(1, 7), slice(7, 50)):
+        given = (logits[rows], labels[rows], mask[rows], weights.sum(dim=0), weights[rows])
+        shares += task_losses(*given)
+    for task in range(3):
+        repeated = torch.repeat_interleave(torch.arange(50), weights[:, task])
+        (expected,) = mean_cross_entropy(
+            logits[repeated, task, None], labels[repeated, task, None], mask[repeated, task, None]
+        )
+        assert shares[task].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_scale_of_all_weights_does_not_matter_however_small_their_sum() -> None:
+    logits, labels, mask = draw_batch(20, 2)
+    weights = torch.rand(mask.shape, dtype=torch.float64) * mask
+    large, small = (
+        task_losses(logits, labels, mask, (scale * weights).sum(dim=0), scale * weights)
+        for scale in (1.0, 1e-6)
+    )
+    torch.testing.assert_close(small, large, rtol=1e-9, atol=0)
+
+
+def test_without_weight_anywhere_loss_and_gradient_are_0() -> None:
+    logits, labels, mask = draw_batch(5, 2)
+    logits.requires_grad_()
+    nothing = torch.zeros_like(mask)
+    losses = task_losses(logits, labels, nothing, torch.zeros(2), nothing.float())
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    assert losses.tolist() == [0.0, 0.0]
+    assert not gradient.any()
