@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from recsys_mtl.serving import Scorer
 from tests.unit.data.click_logs import fresh_generator
 from tests.unit.serving.served import log_rows, train
 
+from .monitored import KilledRun
 from .runs import BIN, free_port, wait_until
 
 APPLICATION = Path(__file__).parents[2] / "deploy" / "serve"
@@ -84,6 +86,47 @@ def is_healthy(url: str) -> bool:
             return bool(response.status == 200)
     except OSError:
         return False
+
+
+WITHOUT_RAY = """
+import json, sys
+sys.modules["ray"] = None  # from now on, importing it raises
+from recsys_mtl.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def without_ray(*commands: list[object]) -> str:
+    """What several commands print, one after the other, where Ray is not installed."""
+    arguments = json.dumps([[str(argument) for argument in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_run_of_two_ray_workers_is_exported_without_ray_and_scores_as_predict_does(
+    killed_run: KilledRun, tmp_path: Path
+) -> None:
+    run, log = f"{killed_run.place.runs}/{killed_run.name}", killed_run.place.folder / "eval"
+    kept = [part for column in ("user", "items", "price") for part in ("--keep", column)]
+    bundle, out, here = tmp_path / "bundle", tmp_path / "out", ("--set", "cluster.num_workers=0")
+    said = without_ray(
+        ["export", run, "--out", bundle],
+        ["predict", run, "--data", log, "--out", out, *here, *kept],
+        ["verify", bundle, "--log", out, "--tolerance", "1e-6"],
+    )
+    assert "400 rows of purchase, cart, wish: largest difference" in said
 
 
 def test_it_says_which_run_it_serves(server: Server) -> None:

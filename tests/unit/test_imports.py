@@ -18,6 +18,7 @@ import pytest
         ("a reader of batches", "recsys_mtl.data.stream", "torchrec"),
         ("a server of a bundle", "recsys_mtl.serving.scorer", "torchrec"),
         ("a server of a bundle", "recsys_mtl.serving.scorer", "ray"),
+        ("an export", "recsys_mtl.driver.export", "ray"),
     ],
 )
 def test_a_process_starts_without_what_it_does_not_need(

@@ -5,7 +5,7 @@ The parameters are drawn, not trained: all of them differ, and so do the scores 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.driver.committed import LOCAL_INDEX, CommittedCheckpoint, local_index
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.build import build_model
-from recsys_mtl.worker.checkpoint import VERSION
+from recsys_mtl.worker.checkpoint_metadata import VERSION, CheckpointMetadata
 from recsys_mtl.worker.model import DistributedModel
 from recsys_mtl.worker.named_tensors import save_tensors
 
@@ -120,7 +120,8 @@ def train(folder: Path, log: pa.Table, *overrides: str, body: BodyFactory | None
     model.shared.vector.add_(0.05 * torch.randn_like(model.shared.vector))
     save_tensors(model.state_dict(), run / "checkpoint")
     manifest = read_manifest(config.data.train, config.data)
-    metadata = {
+    # What else it says of its run is not of the model, and null here.
+    metadata = dict.fromkeys(field.name for field in fields(CheckpointMetadata)) | {
         "version": VERSION,
         "id_encoding": ID_ENCODING_VERSION,
         "step": 7,
@@ -129,10 +130,7 @@ def train(folder: Path, log: pa.Table, *overrides: str, body: BodyFactory | None
         "data_digest": "abc",
         "column_families": dict(manifest.column_families),
         "sharding_plan": {},
-        "totals": {},
         "evaluation": {"purchase": {"auc": 0.75, "rows": 10}, "cart": {"auc": float("nan")}},
-        "window_steps": 0,
-        "warm_start": None,
     }
     (run / "checkpoint" / "run.json").write_text(json.dumps(metadata))
     (run / LOCAL_INDEX).write_bytes(local_index([CommittedCheckpoint("checkpoint", 7)]))
