@@ -7,6 +7,11 @@ purchase, cart and wish. Written: `train/part-*.parquet`, `eval/part-*.parquet` 
 `truth.json` with the AUC that the true probabilities reach on the eval labels, the best a model
 can hope for. Rows are drawn and written one row group at a time, so memory does not grow with the
 train rows. Equal arguments give equal rows; parts of an earlier log in the folder are removed.
+
+    python -m pipelines.synthetic_clicks --out data/days --rows 300000 --seed 1 --drift --days 5
+
+writes a log that changes from day to day (see synthetic_drift.py): the train rows, evenly, to
+`train/day-01/part-*.parquet` up to `train/day-05/`; the eval rows are of the day after the last.
 """
 
 # B rows of a row group, T tasks.
@@ -15,12 +20,14 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.synthetic_drift import ids_by_rank
 from pipelines.synthetic_world import (
     DENSE_COLUMNS,
     ID_COLUMNS,
@@ -31,6 +38,7 @@ from pipelines.synthetic_world import (
     Clicks,
     DenseColumn,
     FloatArray,
+    IntArray,
     Split,
     World,
     build_world,
@@ -39,6 +47,8 @@ from pipelines.synthetic_world import (
     probabilities_of,
     sigmoid,
 )
+
+_DEFAULT_DAYS = 5
 
 SCHEMA = pa.schema(
     [
@@ -97,12 +107,21 @@ def write_split(
     seed: int,
     files: int,
     row_group_rows: int,
+    day: int | None = None,
+    days: int | None = None,
 ) -> Iterator[tuple[FloatArray, BoolArray]]:
     """Writes `rows` clicks to `folder`/part-*.parquet, spread evenly over the files.
+
+    Args:
+        day, days: with drift, the day whose clicks they are, and the days of training.
 
     Yields:
         After each written row group, its true probabilities and drawn labels, each [B, T].
     """
+    popularity: dict[str, IntArray] = {}
+    place: tuple[int, ...] = ()
+    if day is not None and days is not None:
+        popularity, place = ids_by_rank(seed, day=day, days=days), (day,)
     group = 0
     for file in range(files):
         rows_left = rows // files + (file < rows % files)
@@ -110,8 +129,8 @@ def write_split(
             folder / f"part-{file:05d}.parquet", SCHEMA, compression="zstd"
         ) as writer:
             while rows_left > 0:
-                rng = generator(seed, split, group)
-                clicks = draw_clicks(world, rng, min(rows_left, row_group_rows))
+                rng = generator(seed, split, *place, group)
+                clicks = draw_clicks(world, rng, min(rows_left, row_group_rows), popularity)
                 probabilities = probabilities_of(world, clicks)
                 labels = rng.random(probabilities.shape) < probabilities
                 writer.write_table(to_table(clicks, labels), row_group_size=row_group_rows)
@@ -121,9 +140,21 @@ def write_split(
 
 
 def write_click_log(
-    out: Path, *, rows: int, eval_rows: int, seed: int, files: int, row_group_rows: int
+    out: Path,
+    *,
+    rows: int,
+    eval_rows: int,
+    seed: int,
+    files: int,
+    row_group_rows: int,
+    days: int | None = None,
 ) -> dict[str, float | None]:
     """Writes the whole log under `out`, replacing the parts of an earlier one.
+
+    Args:
+        rows: of training, over all days.
+        files: of each split; with `days`, of each day.
+        days: of training, of a log that drifts; None writes one that does not.
 
     Returns:
         For each task, the AUC of the true probabilities on the eval labels, as in truth.json; None
@@ -131,24 +162,49 @@ def write_click_log(
     """
     (out / "truth.json").unlink(missing_ok=True)  # it stands for a finished log, so it goes first
     for split in ("train", "eval"):
-        (out / split).mkdir(parents=True, exist_ok=True)
-        for old in (out / split).glob("part-*.parquet"):
-            old.unlink()
+        _empty(out / split)
     world = build_world(seed)
-    shape = {"seed": seed, "files": files, "row_group_rows": row_group_rows}
-    for _ in write_split(world, out / "train", "train", rows=rows, **shape):
-        pass  # only eval is judged, and holding train's probabilities would not scale
-    groups = list(write_split(world, out / "eval", "eval", rows=eval_rows, **shape))
+    write = partial(
+        write_split, world, seed=seed, files=files, row_group_rows=row_group_rows, days=days
+    )
+    for folder, day, rows_of_day in _train_parts(out / "train", rows, days):
+        folder.mkdir(exist_ok=True)
+        for _ in write(folder, "train", rows=rows_of_day, day=day):
+            pass  # only eval is judged, and holding train's probabilities would not scale
+    groups = list(write(out / "eval", "eval", rows=eval_rows, day=days))
     scores, labels = (np.concatenate(arrays) for arrays in zip(*groups, strict=True))
     truth = {task: auc(scores[:, index], labels[:, index]) for index, task in enumerate(TASKS)}
     content = {
         "seed": seed,
         "rows": rows,
         "eval_rows": eval_rows,
+        **({} if days is None else {"days": days}),
         "tasks": {task: {"auc": value} for task, value in truth.items()},
     }
     (out / "truth.json").write_text(json.dumps(content, indent=2) + "\n")
     return truth
+
+
+def _empty(folder: Path) -> None:
+    """Makes the folder, and removes the parts that an earlier log has left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("part-*.parquet", "day-*/part-*.parquet"):
+        for old in folder.glob(pattern):
+            old.unlink()
+    for day in folder.glob("day-*"):
+        if day.is_dir() and not any(day.iterdir()):
+            day.rmdir()
+
+
+def _train_parts(
+    train: Path, rows: int, days: int | None
+) -> Iterator[tuple[Path, int | None, int]]:
+    """Yields the folder, the day and the rows of each part of the train log."""
+    if days is None:
+        yield train, None, rows
+        return
+    for day in range(days):
+        yield train / f"day-{day + 1:02d}", day, rows // days + (day < rows % days)
 
 
 def _positive_int(text: str) -> int:
@@ -175,7 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=_seed, required=True)
     parser.add_argument("--eval-rows", type=_positive_int, help="default: a fifth of --rows")
     parser.add_argument(
-        "--files", type=_positive_int, default=4, help="files a split (%(default)s)"
+        "--files",
+        type=_positive_int,
+        default=4,
+        help="files of each split, with --drift of each day (%(default)s)",
     )
     parser.add_argument(
         "--row-group-rows",
@@ -183,15 +242,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=8192,
         help="rows per row group (%(default)s)",
     )
+    parser.add_argument(
+        "--drift",
+        action="store_true",
+        help="change from day to day: a twentieth of users and items new, popularity turned",
+    )
+    parser.add_argument(
+        "--days", type=_positive_int, help=f"with --drift: days of training ({_DEFAULT_DAYS})"
+    )
     options = vars(parser.parse_args(arguments))
+    if options["days"] is not None and not options["drift"]:
+        parser.error("--days cuts a log that drifts into days; give --drift, too, or neither")
+    if options.pop("drift") and options["days"] is None:
+        options["days"] = _DEFAULT_DAYS
     if options["eval_rows"] is None:
         options["eval_rows"] = options["rows"] // 5
-    for name in ("rows", "eval_rows"):
-        if options[name] < options["files"]:
+    for name, days in (("rows", options["days"] or 1), ("eval_rows", 1)):
+        files = options["files"] * days
+        if options[name] < files:
             flag = "--" + name.replace("_", "-")
             parser.error(
-                f"{flag} {options[name]} cannot fill {options['files']} files; "
-                f"raise {flag} or lower --files"
+                f"{flag} {options[name]} cannot fill {files} files; raise {flag} or lower --files"
             )
     started = time.monotonic()
     try:

@@ -9,8 +9,9 @@ for each click, or belongs to an owner (an item has one category): then it is a 
 
 # B clicks, T tasks, L recent categories at most.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -172,10 +173,10 @@ class Clicks:
 
 
 def generator(
-    seed: int, stream: Literal["world", "calibration"] | Split, group: int = 0
+    seed: int, stream: Literal["world", "calibration", "drift"] | Split, *place: int
 ) -> np.random.Generator:
-    """Independent random numbers for each (seed, stream, row group)."""
-    key = (("world", "calibration", "train", "eval").index(stream), group)
+    """Independent random numbers for each (seed, stream, place), such as a row group's number."""
+    key = (("world", "calibration", "train", "eval", "drift").index(stream), *(place or (0,)))
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -238,11 +239,24 @@ def _calibrate(raw: World, clicks: Clicks) -> World:
     return World(raw.owned_ids, raw.owned_normals, raw.recent, effects, (low + high) / 2)
 
 
-def draw_clicks(world: World, rng: np.random.Generator, rows: int) -> Clicks:
-    """Draws the features of `rows` clicks."""
+def draw_clicks(
+    world: World,
+    rng: np.random.Generator,
+    rows: int,
+    ids_by_rank: Mapping[str, IntArray] = MappingProxyType({}),
+) -> Clicks:
+    """Draws the features of `rows` clicks.
+
+    Args:
+        ids_by_rank: for a column without an owner, the ids it may have, most popular first; all
+            its ids in ascending order where the column is not named.
+    """
     ids: dict[str, IntArray] = {}
     for column in ID_COLUMNS:
-        if column.owner is None:
+        if column.name in ids_by_rank:
+            allowed = ids_by_rank[column.name]
+            ids[column.name] = allowed[draw_zipf(rng, len(allowed), column.zipf_exponent, rows)]
+        elif column.owner is None:
             ids[column.name] = draw_zipf(rng, column.cardinality, column.zipf_exponent, rows)
         else:
             ids[column.name] = world.owned_ids[column.name][ids[column.owner]]

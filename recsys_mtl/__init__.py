@@ -12,6 +12,7 @@ train.py      the loop, the step, the evaluation: start reading here
 driver/       a configuration to a finished run: workers on Ray, or the driver's own process
 worker/       what one worker holds and does besides the step itself
 exporter/     the run's Prometheus endpoint
+serving/      a trained run as files, and what scores with them: no Ray, no TorchRec
 metrics/      AUC, step records, the trace and its picture
 distributed/  tables cut over workers, and sums over them
 model/        the networks, from pooled embeddings to losses

@@ -1,14 +1,15 @@
-"""recsys-mtl check | train: the command line.
+"""recsys-mtl check | train | evaluate | predict | export | verify | settings: the command line.
 
-Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted; 143 ended by
-SIGTERM, after a checkpoint where there was time for one.
+Exit status: 0 done; 1 training failed; 2 something the user can mend; 3 served probabilities differ
+from the bundle's; 130 interrupted; 143 ended by SIGTERM, after a checkpoint where there was time
+for one.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from recsys_mtl.commands import check, train
+from recsys_mtl.commands import check, evaluate, export, predict, settings, train, verify
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.events import choose_format, log_error
 
@@ -33,6 +34,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Multi-task training of recommendation models with GradOPS.",
     )
     commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
-    for command in (check, train):
+    for command in (check, train, evaluate, predict, export, verify, settings):
         command.add_to(commands)
     return parser

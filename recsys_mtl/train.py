@@ -26,7 +26,6 @@ from recsys_mtl.worker.evidence import (
 )
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
-from recsys_mtl.worker.optimizers import warm_up_factor
 from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
@@ -48,17 +47,20 @@ def train_run(host: RunHost, job: TrainJob) -> None:
     step = restore_run(source, worker, reporter, job)
     reporter.begin()
     first_step, step = step, _train(host, worker, reporter, job, step)
-    if step > first_step:
+    if step > first_step or reporter.best.stops_at(step):
         save_run(host, worker, reporter, job, step)  # safe before anything else can go wrong
     if step == job.last_step:
-        reporter.evaluated(evaluate(worker.model, job.eval))
+        reporter.evaluated(step, evaluate(worker.model, job.eval))
         save_run(host, worker, reporter, job, step)
     reporter.close()
 
 
 def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> int:
-    """Train from `step` to the end, or to where the run is asked to stop; returns that step."""
-    training = job.config.training
+    """Train from `step` until the end, until the run is asked to stop, or until patience with it
+    ends; returns the last step."""
+    training, best = job.config.training, reporter.best
+    if best.stops_at(step):
+        return step
     votes_before: Tensor | None = None
     with stream_of(worker.model, job.train, worker.plan, step, job.last_step) as batches:
         waiting_since = time.perf_counter()
@@ -78,9 +80,12 @@ def _train(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, ste
                 reporter.report(step)
             if _due(step, training.evaluation_interval_steps) and step < job.last_step:
                 reporter.report(step)  # first: an evaluation is no training time
-                reporter.evaluated(evaluate(worker.model, job.eval))
+                reporter.evaluated(step, evaluate(worker.model, job.eval))
                 reporter.restart_clock()
-            if _due(step, training.checkpoint_interval_steps) and step < job.last_step:
+                if best.stops_at(step):
+                    break
+            checkpoint_due = _due(step, training.checkpoint_interval_steps)
+            if (checkpoint_due or best.has_evaluated(step)) and step < job.last_step:
                 save_run(host, worker, reporter, job, step)
                 reporter.restart_clock()
             waiting_since = time.perf_counter()
@@ -96,7 +101,7 @@ def train_step(
     Every worker calls it with its part of the same global batch, and with the same counts.
     """
     training, mode, sums = worker.config.training, worker.mode(batch.step), PendingSums()
-    factor = warm_up_factor(batch.step, training.warm_up_steps)
+    factor = worker.learning_rate_factor(batch.step)
     clock.lap("communication")
 
     # Ids to pooled embeddings to the representation, where the tasks part, to logits to losses.
@@ -149,6 +154,7 @@ def train_step(
         skipped=skip,
         opposes=opposes,
         update_norm=clip * update.norm,
+        learning_rate_factor=factor,
         applied=applied_cosines(worker, update, products, before),
         rows=counts.rows,
         seconds=clock.seconds,

@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import yaml
 
@@ -119,5 +120,6 @@ def random_batch(batch_size: int) -> ClickBatch:
         label_mask=torch.ones(batch_size, len(TASKS), dtype=torch.bool),
         counts=torch.tensor([batch_size] + [0.0] * len(REJECT_REASONS)),
         rows=batch_size,
+        keys=np.zeros((batch_size, 0), dtype=np.uint64),
         nulls=torch.zeros(FEATURES + len(TASKS), dtype=torch.long).numpy(),
     )

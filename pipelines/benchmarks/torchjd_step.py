@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.config import AdamConfig, SgdConfig
+from recsys_mtl.config import AdamWConfig, DenseConfig, SgdConfig
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.model.bodies.contract import BodyInputs
 from recsys_mtl.model.losses import task_losses
@@ -64,9 +64,14 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
 
 
 def _torch_optimizer(
-    settings: AdamConfig | SgdConfig, parameters: list[nn.Parameter]
+    settings: DenseConfig, parameters: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """Fused, on the parameters one by one, as TorchJD's users have it."""
     if isinstance(settings, SgdConfig):
         return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
+    if isinstance(settings, AdamWConfig):
+        decay = settings.weight_decay
+        return torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, weight_decay=decay, fused=True
+        )
     return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)

@@ -9,6 +9,17 @@ def add_run_yaml(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_yaml", metavar="RUN.yaml", help="the run's configuration")
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Take a trained run and one of its checkpoints."""
+    parser.add_argument("run", metavar="RUN", help="the folder or URL of a run that has trained")
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="last|best|NAME",
+        help="which one (default: last)",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     """Take `--set A.B=VALUE`, any number of times."""
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help=help)

@@ -2,9 +2,9 @@
 
 import argparse
 import signal
-import traceback
 
 from recsys_mtl.commands.arguments import Commands, add_overrides, add_run_yaml
+from recsys_mtl.commands.printing import failed
 from recsys_mtl.driver.events import choose_format, log_error
 
 
@@ -42,16 +42,8 @@ def train(options: argparse.Namespace) -> int:
     try:
         launch(config, fresh=options.fresh)
     except (TrainingError, LeaseError) as error:
-        log_error("failed", _with_cause(error))
-        return 1
+        return failed(error)
     except PreemptionError as error:
         log_error("preempted", str(error))
         return 128 + signal.SIGTERM
     return 0
-
-
-def _with_cause(error: Exception) -> str:
-    """Return what an error says, and the traceback of the one in this process that caused it."""
-    if error.__cause__ is None:
-        return str(error)
-    return f"{error}\n{''.join(traceback.format_exception(error.__cause__))}".rstrip()

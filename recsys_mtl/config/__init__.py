@@ -7,7 +7,9 @@ model.py      the body of the network and the heads
 method.py     how the tasks' gradients become one update
 gradients.py  where and how often a method compares the tasks' gradients
 optimizer.py  how parameters move
+best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
+warm_start.py what a new run takes over from another one
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
 file.py       load_config: from YAML and overrides to RunConfig, with its complaints
@@ -19,17 +21,35 @@ from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
-from recsys_mtl.config.optimizer import AdamConfig, Optimizer, SgdConfig, TableOptimizer
+from recsys_mtl.config.optimizer import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantSchedule,
+    CosineSchedule,
+    DenseConfig,
+    ExponentialSchedule,
+    LinearSchedule,
+    Optimizer,
+    Schedule,
+    SgdConfig,
+    TableOptimizer,
+)
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
     "AdamConfig",
+    "AdamWConfig",
     "Cluster",
     "ConfigError",
+    "ConstantSchedule",
+    "CosineSchedule",
     "Data",
+    "DenseConfig",
     "DenseFeature",
+    "ExponentialSchedule",
     "Feature",
     "FeatureColumns",
     "GradNorm",
@@ -37,6 +57,7 @@ __all__ = [
     "Gradients",
     "IdFeature",
     "Label",
+    "LinearSchedule",
     "Method",
     "Metrics",
     "MixtureOfExpertsBody",
@@ -45,6 +66,7 @@ __all__ = [
     "PCGrad",
     "Run",
     "RunConfig",
+    "Schedule",
     "Section",
     "SgdConfig",
     "SharedBottomBody",
@@ -53,6 +75,7 @@ __all__ = [
     "Training",
     "Uniform",
     "UserError",
+    "WarmStart",
     "refuse_changes",
     "refuse_on_cpu",
 ]

@@ -14,10 +14,18 @@ MAY_CHANGE = (
     "data.on_error",
     "training.epochs",
     "training.max_steps",
+    "training.warm_up_steps",
     "training.log_interval_steps",
     "training.auc_window_steps",
     "training.checkpoint_interval_steps",
     "training.evaluation_interval_steps",
+    "training.best_by",
+    "training.patience_evaluations",
+    "training.checkpoints_kept",
+    "optimizer.schedule",
+    "optimizer.dense.learning_rate",
+    "optimizer.dense.weight_decay",
+    "optimizer.tables.learning_rate",
     "sharding",
     "cluster",
     "metrics",
@@ -39,7 +47,11 @@ def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: 
     """
     found = changes(old, new)
     if old_digest != new_digest:
-        found.append(f"data.train: the rows of {new.data.train} are no longer those of the run")
+        found.append(
+            f"data.train: the rows of {new.data.train} are no longer those of the run (to train on "
+            "with a log that has grown, begin another run.name with run.warm_start: {from: <the "
+            "folder of this run>})"
+        )
     if found:
         raise UserError(
             f"run {new.run.name!r} was begun with another configuration: {'; '.join(found)}. "

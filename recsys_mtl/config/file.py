@@ -6,6 +6,7 @@ and what is allowed. Code behind it trusts the tree.
 
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
@@ -41,6 +42,19 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"{path}: is not valid YAML: {_in_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: is empty or no mapping; it needs the keys {_keys(RunConfig)}")
+    return _validated(tree, overrides, str(path))
+
+
+def overridden(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """A configuration with `a.b=value` overrides applied.
+
+    Raises:
+        ConfigError: a key, value or combination that cannot be; says which and what can.
+    """
+    return _validated(config.model_dump(mode="json"), overrides, "--set")
+
+
+def _validated(tree: dict[str, Any], overrides: Sequence[str], path: str) -> RunConfig:
     for override in overrides:
         _apply_override(tree, override)
     try:

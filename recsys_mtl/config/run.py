@@ -4,15 +4,17 @@ import re
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from recsys_mtl.config.best import BestBy, refuse_unusable
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
 from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
-from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, spelled
+from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.warm_start import WarmStart
 
 
 def _port_or_range(value: object) -> object:
@@ -26,12 +28,20 @@ def _port_or_range(value: object) -> object:
     return value
 
 
+_PORT_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 65535},
+        {"type": "string", "pattern": r"^\d{1,5}-\d{1,5}$"},
+    ]
+}
+
+
 class Run(Section):
     """What the run is called and where it lives."""
 
     name: Annotated[
         str,
-        spelled(
+        Spelled(
             r"[A-Za-z0-9][A-Za-z0-9._-]*",
             "letters, digits, '.', '_' and '-', none of the last three first",
         ),
@@ -41,6 +51,9 @@ class Run(Section):
     """Folder or URL that every node of the cluster can write to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides initial parameters, the order of rows, dropout and a method's draws."""
+    warm_start: WarmStart | None = None
+    """Another run whose checkpoint gives the first values of tables, body and heads; null begins
+    with random ones. A run that goes on has its own."""
 
 
 class Training(Section):
@@ -53,7 +66,8 @@ class Training(Section):
     max_steps: PositiveInt | None = None
     """Ends the run at this step; with `epochs` too, whichever comes first."""
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    """Learning rates rise linearly to their value over this many steps."""
+    """Learning rates rise linearly to their value over this many steps; then `optimizer.schedule`
+    begins."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
     the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""
@@ -68,6 +82,16 @@ class Training(Section):
     """Steps between checkpoints; null leaves only the one at the end."""
     evaluation_interval_steps: PositiveInt | None = None
     """Steps between evaluations on data.eval; null leaves only the one at the end."""
+    best_by: BestBy | None = None
+    """Which evaluation is the best: `mean_auc`, `auc:TASK` (highest) or `log_loss:TASK` (lowest). A
+    checkpoint is then saved right after each evaluation; only such a checkpoint can be the best.
+    Changed, or with another data.eval, the comparison begins anew."""
+    patience_evaluations: PositiveInt | None = None
+    """The run ends early when so many evaluations after the best have not been better; null: never.
+    An evaluation that does not have the number of `best_by` does not count."""
+    checkpoints_kept: PositiveInt = 2
+    """How many checkpoints stay: the newest; with `best_by` the best, and always the newest
+    besides."""
 
 
 class Cluster(Section):
@@ -106,7 +130,7 @@ class Metrics(Section):
 
     bind_address: str = "0.0.0.0"
     """Address the endpoint listens on; 127.0.0.1 keeps it on the machine."""
-    port: Annotated[int | str, BeforeValidator(_port_or_range)] = 0
+    port: Annotated[int | str, BeforeValidator(_port_or_range), WithJsonSchema(_PORT_SCHEMA)] = 0
     """0 takes any free port, 9400-9420 the first free one of these. The URL is printed.
     Ray's workers use 10002 to 19999."""
     bearer_token_file: str | None = None
@@ -168,6 +192,17 @@ class RunConfig(Section):
                 f"training.global_batch_size is {rows}, which data.lanes ({lanes}) does not "
                 f"divide; the nearest that fits is {max(lanes, round(rows / lanes) * lanes)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_can_be_compared(self) -> Self:
+        training = self.training
+        refuse_unusable(
+            training.best_by,
+            training.patience_evaluations,
+            training.evaluation_interval_steps,
+            self.task_names,
+        )
         return self
 
     @model_validator(mode="after")

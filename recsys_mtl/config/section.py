@@ -1,9 +1,11 @@
 """What all parts of the configuration are made of."""
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
 
 
 class UserError(Exception):
@@ -14,18 +16,32 @@ class ConfigError(UserError):
     """The run's YAML, or an override of it, is wrong."""
 
 
-def spelled(pattern: str, allowed: str) -> AfterValidator:
-    """Refuse a text that does not match, saying in words what is allowed."""
+@dataclass(frozen=True)
+class Spelled:
+    """Refuses a text that does not match a pattern, saying in words what is allowed."""
 
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"{value!r} cannot be a name; allowed: {allowed}")
+    pattern: str
+    allowed: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check the text once it is known to be one."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors the pattern; JSON Schema looks for it anywhere, unless it is anchored."""
+        return handler(schema) | {"pattern": f"^(?:{self.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if re.fullmatch(self.pattern, value) is None:
+            raise ValueError(f"{value!r} cannot be a name; allowed: {self.allowed}")
         return value
 
-    return AfterValidator(check)
 
-
-Name = Annotated[str, spelled(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
+Name = Annotated[str, Spelled(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]

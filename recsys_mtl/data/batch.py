@@ -6,14 +6,15 @@ columns read, R reasons to reject a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mtl.config import Data
-from recsys_mtl.data.features import REJECT_REASONS, EncodedRows, Ragged
+from recsys_mtl.config import Data, FeatureColumns
+from recsys_mtl.data.features import REJECT_REASONS, EncodedFeatures, EncodedRows, Ragged
 from recsys_mtl.data.schema import columns_read
 
 
@@ -67,6 +68,8 @@ class ClickBatch:
     reason, in the order of `REJECT_REASONS`."""
     rows: int
     """The first of them, on the host."""
+    keys: NDArray[np.uint64]
+    """[B, K] The key of each row's value in each of the key columns asked for, 0 for padding."""
     nulls: NDArray[np.int64]
     """[C] Rows with a null in each column read, in the order of `columns_read`."""
     label_weights: Tensor | None = None
@@ -89,23 +92,64 @@ class ClickBatch:
         )
 
 
+@dataclass(frozen=True)
+class FeatureBatch:
+    """What the model reads of B rows, the last of which may be padding."""
+
+    ids: IdBags | None
+    """None for a model without id features."""
+    dense: Tensor
+    """[B, F] float32"""
+    rows: int
+    """How many are no padding."""
+
+    def to(self, device: torch.device) -> "FeatureBatch":
+        """The batch with its tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            ids=self.ids.to(device) if self.ids is not None else None,
+            dense=_to_device(self.dense, device),
+        )
+
+
+def assemble_features(
+    pieces: Sequence[EncodedFeatures], batch_rows: int, data: FeatureColumns
+) -> FeatureBatch:
+    """Stack pieces, padded to `batch_rows` rows."""
+    rows = sum(len(piece.dense) for piece in pieces)
+    names = [name for name, _ in data.id_features()]
+    padding = np.zeros((batch_rows - rows, len(data.dense_features())), dtype=np.float32)
+    return FeatureBatch(
+        ids=_id_bags(names, [pieces], [batch_rows - rows]) if names else None,
+        dense=torch.from_numpy(np.concatenate([*(piece.dense for piece in pieces), padding])),
+        rows=rows,
+    )
+
+
 def assemble(
-    step: int, lanes: Sequence[Sequence[EncodedRows]], rows_per_lane: int, data: Data
+    step: int,
+    lanes: Sequence[Sequence[EncodedRows]],
+    rows_per_lane: int,
+    data: Data,
+    num_keys: int = 0,
 ) -> ClickBatch:
     """Stack the pieces of each lane, padded to `rows_per_lane` rows per lane.
 
     Args:
         lanes: for each of the worker's lanes, its pieces in order; none for an exhausted lane.
+        num_keys: K, of every piece.
     """
     padding = [rows_per_lane - sum(len(p.rejected) for p in pieces) for pieces in lanes]
     pieces = [piece for lane in lanes for piece in lane]
 
-    def stack(name: str, width: int, dtype: type) -> Tensor:
+    def stack(name: str, width: int, dtype: type) -> NDArray[Any]:
         blocks = []
         for lane, missing in zip(lanes, padding, strict=True):
             blocks += [getattr(piece, name) for piece in lane]
             blocks += [np.zeros((missing, width), dtype=dtype)]
-        return torch.from_numpy(np.concatenate(blocks))
+        return np.concatenate(blocks)
 
     rows = sum(len(p.rejected) for p in pieces)
     none_rejected = np.zeros(len(REJECT_REASONS), dtype=np.int64)
@@ -115,14 +159,17 @@ def assemble(
     return ClickBatch(
         step=step,
         ids=_id_bags(names, lanes, padding) if names else None,
-        dense=stack("dense", len(data.dense_features()), np.float32),
-        labels=stack("labels", len(data.labels), np.float32),
-        label_mask=stack("label_mask", len(data.labels), np.bool_),
+        dense=torch.from_numpy(stack("dense", len(data.dense_features()), np.float32)),
+        labels=torch.from_numpy(stack("labels", len(data.labels), np.float32)),
+        label_mask=torch.from_numpy(stack("label_mask", len(data.labels), np.bool_)),
         counts=torch.tensor([rows, *rejected.tolist()], dtype=torch.float32),
         rows=rows,
+        keys=stack("keys", num_keys, np.uint64),
         nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
         label_weights=(
-            stack("label_weights", len(data.labels), np.float32) if data.weighs_rows else None
+            torch.from_numpy(stack("label_weights", len(data.labels), np.float32))
+            if data.weighs_rows
+            else None
         ),
     )
 
@@ -133,7 +180,9 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _id_bags(
-    names: list[str], lanes: Sequence[Sequence[EncodedRows]], padding: list[int]
+    names: list[str],
+    lanes: Sequence[Sequence[EncodedRows | EncodedFeatures]],
+    padding: list[int],
 ) -> IdBags:
     """All features' bags, feature by feature."""
     values, lengths, ids_per_feature = [np.zeros(0, dtype=np.int64)], [], []

@@ -1,9 +1,10 @@
 """Arrow columns to numpy: ids of table rows, dense numbers, labels and masks.
 
-n rows, I id features, F dense features, T tasks, C columns read, R reasons to reject a row.
+n rows, I id features, F dense features, T tasks, C columns read, K key columns, R reasons to
+reject a row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from recsys_mtl.config import Data, DenseFeature, FeatureColumns
 from recsys_mtl.data.event_times import EventTimes
 from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
+from recsys_mtl.data.keys import keys_of
 from recsys_mtl.data.labels import RULES, encode_labels
 from recsys_mtl.data.numbers import fits_float32, numbers
 from recsys_mtl.data.schema import columns_read, feature_columns, is_list
@@ -85,6 +87,12 @@ class EncodedFeatures:
     dense: NDArray[np.float32]
     """[n, F]"""
 
+    def slice(self, start: int, stop: int) -> "EncodedFeatures":
+        """Rows start to stop (exclusive)."""
+        return EncodedFeatures(
+            tuple(bags.slice(start, stop) for bags in self.ids), self.dense[start:stop]
+        )
+
 
 @dataclass(frozen=True)
 class EncodedRows:
@@ -106,6 +114,8 @@ class EncodedRows:
     rejected: NDArray[np.bool_]
     """[n, R] True where a row is left out for that one of `REJECT_REASONS`, at most one per row;
     all its labels are masked."""
+    keys: NDArray[np.uint64]
+    """[n, K] The key of each row's value in each of the key columns asked for."""
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """Rows start to stop (exclusive)."""
@@ -117,6 +127,7 @@ class EncodedRows:
             None if self.label_weights is None else self.label_weights[start:stop],
             self.nulls[start:stop],
             self.rejected[start:stop],
+            self.keys[start:stop],
         )
 
 
@@ -125,11 +136,14 @@ def encode(
     data: Data,
     source: str,
     event_times: Mapping[str, EventTimes] = MappingProxyType({}),
+    key_columns: Sequence[str] = (),
 ) -> EncodedRows:
     """The rows of `table`, which has the columns read and, for rows to reject, `REJECTED`.
 
     Args:
+        source: the files that the rows are from, for messages.
         event_times: of the whole log, by column; for every column that a window looks at.
+        key_columns: K columns whose values become keys.
 
     Raises:
         DataError: a label, or what says how much it counts, is not usable while data.on_error is
@@ -152,7 +166,16 @@ def encode(
         label_weights=None if weights is None else np.where(label_mask, weights, np.float32(0)),
         nulls=nulls & usable,
         rejected=rejected,
+        keys=_stacked_keys(table, key_columns),
     )
+
+
+def _stacked_keys(table: pa.Table, key_columns: Sequence[str]) -> NDArray[np.uint64]:
+    """[n, K]"""
+    keys = np.zeros((table.num_rows, len(key_columns)), dtype=np.uint64)
+    for place, name in enumerate(key_columns):
+        keys[:, place] = keys_of(table.column(name).combine_chunks(), name)
+    return keys
 
 
 def _one_reason_per_row(reasons: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:

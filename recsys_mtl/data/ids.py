@@ -8,6 +8,10 @@ n values; `rows` is the number of rows for values. It is below 2^32, so that its
 bits of a hash has 64.
 """
 
+import json
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,6 +21,33 @@ ID_ENCODING_VERSION = 2
 `rows`; 2 is this file."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment: 0 is mixed to something else
+
+
+class GoldenVector(NamedTuple):
+    """An id and the row that it has: what every encoder of this version must reproduce."""
+
+    value: int | str
+    rows: int
+    """Of the table, for values."""
+    row: int
+
+
+def golden_vectors() -> tuple[GoldenVector, ...]:
+    """Fifty ids with their rows, for encoders in other languages and for this one in later years.
+
+    The tests hold them to a plain-Python twin of the rule.
+    """
+    stored = json.loads(Path(__file__).with_name("id_golden_vectors.json").read_text("utf-8"))
+    assert stored["id_encoding_version"] == ID_ENCODING_VERSION
+    return tuple(GoldenVector(**vector) for vector in stored["vectors"])
+
+
+def row_of(value: int | str, rows: int) -> int:
+    """The table row of one id; an integer lies in [-2^63, 2^64)."""
+    if isinstance(value, str):
+        return int(rows_of_strings(np.array([value], dtype=object), rows)[0])
+    bits = np.array([value % 2**64], dtype=np.uint64)
+    return int(rows_of_integers(bits, rows)[0])
 
 
 def rows_of_integers(
@@ -40,7 +71,7 @@ def rows_of_integers(
     compact = bits < np.uint64(rows)
     if compact.all():
         return bits.view(np.int64)
-    return np.where(compact, bits, _rows_of_hashes(_finalised(bits + _GOLDEN), rows)).view(np.int64)
+    return np.where(compact, bits, _rows_of_hashes(hashes_of_integers(values), rows)).view(np.int64)
 
 
 def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
@@ -57,12 +88,24 @@ def rows_of_strings(words: NDArray[np.object_], rows: int) -> NDArray[np.int64]:
     Returns:
         [n], in [0, rows).
     """
-    hashes = pd.util.hash_array(words, hash_key="0123456789123456", categorize=False)
-    return _rows_of_hashes(hashes, rows).view(np.int64)
+    return _rows_of_hashes(hashes_of_strings(words), rows).view(np.int64)
 
 
-def _finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[n] Splitmix64's finaliser (Steele, Lea and Flood 2014), written into `z`."""
+def hashes_of_integers(values: NDArray[np.int64] | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[n] `mix64` of each integer."""
+    return finalised(values.view(np.uint64) + _GOLDEN)
+
+
+def hashes_of_strings(words: NDArray[np.object_]) -> NDArray[np.uint64]:
+    """[n] `siphash24+mix64final` of each string."""
+    found: NDArray[np.uint64] = pd.util.hash_array(
+        words, hash_key="0123456789123456", categorize=False
+    )
+    return found
+
+
+def finalised(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), written into `z`."""
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)

@@ -22,7 +22,13 @@ from recsys_mtl.data.event_times import (
     refuse_logs_without_times,
 )
 from recsys_mtl.data.labels import LARGEST_WEIGHT, unusable_value
-from recsys_mtl.data.schema import UNREADABLE, DataError, column_families, in_one_line
+from recsys_mtl.data.schema import (
+    UNREADABLE,
+    DataError,
+    check_column_is_there,
+    column_families,
+    in_one_line,
+)
 
 _FOOTERS_AT_ONCE = 16  # a footer is one small read: latency, not bandwidth, on an object store
 
@@ -50,6 +56,11 @@ class Manifest:
     digest: str
     """SHA-256 of the files' names below the folder they share and of their footers: a log that was
     moved keeps it, a log with other row counts, column sizes or statistics does not."""
+    column_families: Mapping[str, str] = field(default_factory=dict)
+    """What each column read holds, by `<place in the configuration>:<column>`, as
+    `data.schema.column_families` says it; `null` where no file has a value."""
+    empty_files: tuple[str, ...] = ()
+    """Files without a row, sorted."""
     event_times: Mapping[str, EventTimes] = field(default_factory=dict)
     """Column to the log's first and last event, for every event_time of a label."""
 
@@ -64,8 +75,14 @@ class Manifest:
         return tuple(dict.fromkeys(group.file for group in self.row_groups))
 
 
-def read_manifest(url: str, data: Data) -> Manifest:
+def read_manifest(
+    url: str, data: Data, *, labelled: bool = True, others: Mapping[str, str] | None = None
+) -> Manifest:
     """List `url` (file, folder or glob on any fsspec URL) and check every footer.
+
+    Args:
+        labelled: False for a log that is only scored: its labels are not looked at.
+        others: columns that every file must have besides, each with the argument that names it.
 
     Raises:
         DataError: nothing there, no rows, an unreadable file, a column that is missing, mistyped
@@ -73,17 +90,19 @@ def read_manifest(url: str, data: Data) -> Manifest:
             unless data.on_error is `skip`, a label, weight or time that the statistics show to be
             none.
     """
-    filesystem, files = _list_files(url)
+    filesystem, files = list_files(url)
 
     def read_footer(file: str) -> _Footer:
         try:
             with filesystem.open(file, "rb") as handle:
                 parquet = pq.ParquetFile(handle)
                 footer, schema = parquet.metadata, parquet.schema_arrow
-                families = column_families(schema, data, file)
-                if data.on_error == "fail":
+                families = column_families(schema, data, file, labelled=labelled)
+                for column, place in (others or {}).items():
+                    check_column_is_there(schema, column, place, file)
+                if labelled and data.on_error == "fail":
                     _check_label_statistics(footer, data, file)
-                event_times = event_times_of_file(parquet, data, file)
+                event_times = event_times_of_file(parquet, data, file) if labelled else {}
                 digest = _footer_digest(handle)
         except UNREADABLE as error:
             raise DataError(
@@ -94,7 +113,7 @@ def read_manifest(url: str, data: Data) -> Manifest:
 
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         footers = list(pool.map(read_footer, files))
-    _check_one_type_per_column(footers)
+    families = _one_family_per_column(footers)
     groups = [
         RowGroup(footer.file, index, rows)
         for footer in footers
@@ -106,11 +125,19 @@ def read_manifest(url: str, data: Data) -> Manifest:
             f"{url} holds no rows in {len(files)} file(s); give a log with at least one"
         )
     event_times = _join_over_files(footers)
-    refuse_logs_without_times(event_times, data, url)
-    root, digest = _common_folder(files), hashlib.sha256()
+    if labelled:
+        refuse_logs_without_times(event_times, data, url)
+    root, digest = common_folder(files), hashlib.sha256()
     for footer in footers:
         digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
-    return Manifest(url, tuple(groups), digest.hexdigest(), event_times)
+    return Manifest(
+        url=url,
+        row_groups=tuple(groups),
+        digest=digest.hexdigest(),
+        column_families=families,
+        empty_files=tuple(footer.file for footer in footers if not any(footer.row_counts)),
+        event_times=event_times,
+    )
 
 
 @dataclass(frozen=True)
@@ -132,8 +159,11 @@ def _footer_digest(handle: IO[bytes]) -> str:
     return hashlib.sha256(handle.read(length)).hexdigest()
 
 
-def _check_one_type_per_column(footers: list[_Footer]) -> None:
-    """The same value must get the same id in every file: integers and strings do not mix."""
+def _one_family_per_column(footers: list[_Footer]) -> dict[str, str]:
+    """What each column holds in all files that have a value of it.
+
+    The same value must get the same id in every file: integers and strings do not mix.
+    """
     first: dict[str, tuple[str, str]] = {}
     for footer in footers:
         for use, family in footer.families.items():
@@ -146,9 +176,15 @@ def _check_one_type_per_column(footers: list[_Footer]) -> None:
                     f"column {column!r} ({place}) holds type {family} in {footer.file} but "
                     f"{earlier} in {earlier_file}; write it with one type"
                 )
+    return {use: family for use, (_, family) in first.items()}
 
 
-def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+def list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+    """The Parquet files of a log, sorted, and where they lie.
+
+    Raises:
+        DataError: there is none, or nobody can list them.
+    """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()
@@ -175,7 +211,7 @@ def _is_hidden(file: str, root: str) -> bool:
     return any(part.startswith(("_", ".")) for part in file.removeprefix(root).split("/"))
 
 
-def _common_folder(files: list[str]) -> str:
+def common_folder(files: list[str]) -> str:
     """The deepest folder that holds all the (sorted) files."""
     first, last = files[0].split("/")[:-1], files[-1].split("/")[:-1]
     depth = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)

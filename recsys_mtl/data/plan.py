@@ -8,7 +8,7 @@ reads the lanes r, r + W, ..., so a run that changes W goes on with the same bat
 Streaming reaches the same with canonical nodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -106,6 +106,15 @@ class Plan:
             windows.append(Window(tuple(spans[begin:end]), first, rows, seed))
             first += rows
         return windows
+
+    def row_numbers(self, step: int, lanes: Iterable[int]) -> NDArray[np.int64]:
+        """[rows_per_lane * lanes] The place in the epoch's line of each row of a step.
+
+        It is a number of the row's own, whatever the number of workers; of padding, any number.
+        """
+        first = step % self.steps_per_epoch * self.rows_per_lane
+        places = first + np.arange(self.rows_per_lane)
+        return np.concatenate([self._lane_bounds(lane)[0] + places for lane in lanes])
 
     def _lane_bounds(self, lane: int) -> tuple[int, int]:
         """First row and end (exclusive) of a lane in the line of an epoch's rows."""

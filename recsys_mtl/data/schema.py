@@ -39,24 +39,27 @@ def feature_columns(features: Mapping[str, Feature]) -> list[str]:
     return list(dict.fromkeys(feature.column or name for name, feature in features.items()))
 
 
-def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
+def probability_column(task: str) -> str:
+    """The column of a task's probabilities, in predictions and in the logs of servers."""
+    return f"probability_{task}"
+
+
+def column_families(
+    schema: pa.Schema, data: Data, file: str, *, labelled: bool = True
+) -> dict[str, str]:
     """What each column read holds: `integer`, `uint64` or `string` ids, a `list of` one of these,
     a `number`, times as `integer`, `timestamp` or `date`, or `null` where a file has no value at
     all.
+
+    Args:
+        labelled: False leaves the labels out.
 
     Raises:
         DataError: a column is missing or of a type that its use does not allow.
     """
     families: dict[str, str] = {}
-    for place, column, use in _uses(data):
-        index = schema.get_all_field_indices(column)
-        if len(index) != 1:
-            what = "is missing" if not index else "stands twice"
-            raise DataError(
-                f"column {column!r} ({place}) {what} in {file}; the file has: "
-                f"{', '.join(schema.names)}"
-            )
-        kind = schema.field(index[0]).type
+    for place, column, use in _uses(data, labelled=labelled):
+        kind = check_column_is_there(schema, column, place, file)
         family = _family(kind, use)
         if family is None:
             raise DataError(
@@ -66,6 +69,24 @@ def column_families(schema: pa.Schema, data: Data, file: str) -> dict[str, str]:
         families[f"{place}:{column}"] = family
     _check_shared_tables(families, data, file)
     return families
+
+
+def check_column_is_there(schema: pa.Schema, column: str, place: str, file: str) -> pa.DataType:
+    """The type of a column of a file.
+
+    Args:
+        place: the setting or the argument that names it, for the message.
+
+    Raises:
+        DataError: there is none of this name, or two.
+    """
+    index = schema.get_all_field_indices(column)
+    if len(index) != 1:
+        what = "is missing" if not index else "stands twice"
+        raise DataError(
+            f"column {column!r} ({place}) {what} in {file}; the file has: {', '.join(schema.names)}"
+        )
+    return schema.field(index[0]).type
 
 
 def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> None:
@@ -86,12 +107,12 @@ def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> Non
             )
 
 
-def _uses(data: Data) -> Iterator[tuple[str, str, _Use]]:
+def _uses(data: Data, *, labelled: bool) -> Iterator[tuple[str, str, _Use]]:
     """(place in the configuration, column, what it must hold) of every use of a column."""
     for name, feature in data.features.items():
         use: _Use = "ids" if isinstance(feature, IdFeature) else "numbers"
         yield f"data.features.{name}", feature.column or name, use
-    for task, label in data.labels.items():
+    for task, label in data.labels.items() if labelled else ():
         for setting, column in label.columns():
             place = f"data.labels.{task}" + ("" if setting == "column" else f".{setting}")
             yield place, column, "times" if setting == "event_time" else "numbers"
@@ -108,21 +129,22 @@ def _family(kind: pa.DataType, use: _Use) -> str | None:
     """What a column of this type holds in such a use; None where it cannot be used so."""
     match use:
         case "ids":
-            return _id_family(kind)
+            return id_family(kind)
         case "numbers":
-            return _number_family(kind)
+            return number_family(kind)
         case "times":
             return _time_family(kind)
         case _:
             assert_never(use)
 
 
-def _id_family(kind: pa.DataType) -> str | None:
+def id_family(kind: pa.DataType) -> str | None:
+    """What a column of ids of this type holds, as `column_families` says it; None for no ids."""
     if is_list(kind):
-        inner = None if is_list(kind.value_type) else _id_family(kind.value_type)
+        inner = None if is_list(kind.value_type) else id_family(kind.value_type)
         return inner if inner in (None, "null") else f"list of {inner}"
     if pa.types.is_dictionary(kind):
-        return _id_family(kind.value_type)
+        return id_family(kind.value_type)
     if pa.types.is_null(kind):
         return "null"
     if pa.types.is_uint64(kind):
@@ -134,7 +156,8 @@ def _id_family(kind: pa.DataType) -> str | None:
     return None
 
 
-def _number_family(kind: pa.DataType) -> str | None:
+def number_family(kind: pa.DataType) -> str | None:
+    """What a column of numbers of this type holds; None for no numbers."""
     if pa.types.is_null(kind):
         return "null"
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -49,6 +50,19 @@ def gathered(own: Made) -> list[Made]:
     everything: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everything, own)
     return everything
+
+
+def gathered_rows(own: Tensor, device: torch.device) -> Tensor:
+    """[W n, C] Every worker's `own` [n, C], in the order of ranks, on the CPU of every worker.
+
+    Args:
+        device: where this worker's tensors live, and over which it talks to others.
+    """
+    if dist.get_world_size() == 1:
+        return own
+    rows = own.new_empty(dist.get_world_size() * len(own), own.shape[1], device=device)
+    dist.all_gather_into_tensor(rows, own.to(device))
+    return rows.cpu()
 
 
 def made_by_first(rank: int, make: Callable[[], Made]) -> Made:

@@ -16,6 +16,7 @@ progress.py     the line that a person sees of a run while it trains
 result.py       what a run has come to
 log_summary.py  what `check` says of a log
 events.py       sentences on a terminal, elsewhere one JSON object per line
+committed.py    the checkpoints that are committed, whoever has trained them
 run_folder.py   the files of a run; storage.py: files and folders, wherever they lie
 repeating.py    a function called again and again on a thread of its own
 """

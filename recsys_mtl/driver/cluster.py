@@ -7,6 +7,7 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.events import is_json, log_event
@@ -53,11 +54,10 @@ def start_ray(config: RunConfig) -> None:
 def _ray_logging() -> dict[str, Any]:
     """Workers log to files on their nodes, in the driver's format; the driver tells what counts."""
     encoding = "JSON" if is_json() else "TEXT"
-    return {
-        "log_to_driver": False,
-        "logging_level": "error",
-        "logging_config": ray.LoggingConfig(encoding=encoding, log_level="WARNING"),
-    }
+    workers = JobConfig()
+    workers.set_py_logging_config(ray.LoggingConfig(encoding=encoding, log_level="WARNING"))
+    # As ray.init's own `logging_config` it would give the driver, too, lines of Ray's fields.
+    return {"log_to_driver": False, "logging_level": "warning", "job_config": workers}
 
 
 def _knock(address: str) -> None:

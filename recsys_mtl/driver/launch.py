@@ -5,24 +5,29 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from recsys_mtl.config import RunConfig, UserError, refuse_changes
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
+from recsys_mtl.driver.committed import best_of
+from recsys_mtl.driver.earlier_run import finished_run
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import log_event
+from recsys_mtl.driver.first_values import first_values
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
 from recsys_mtl.driver.progress import showing_progress
+from recsys_mtl.driver.refusals import refuse_before_workers
 from recsys_mtl.driver.result import result_of, show_result
-from recsys_mtl.driver.run_folder import RunFolder, TrainedBy
+from recsys_mtl.driver.run_folder import RunFolder
 from recsys_mtl.driver.runner import Runner, runner_of
-from recsys_mtl.driver.storage import storage_url
+from recsys_mtl.driver.storage import storage_url, with_absolute_paths
 from recsys_mtl.exporter.snapshot import RunInfo
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.model.bodies.build import BodyFactory
+from recsys_mtl.worker.body import backend_on
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.methods import method_of
 
@@ -49,12 +54,14 @@ def launch(
         TrainingError: a worker failed, more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
+    config = with_absolute_paths(config)
     _refuse_a_passing_folder(config)
+    refuse_before_workers(config, body=body, method=method)
     train = read_manifest(config.data.train, config.data)
     refuse_too_short_logs(train.event_times, config.data, train.url)
     evaluation = read_manifest(config.data.eval, config.data)
     end, folder = _last_step(config, train), RunFolder(config)
-    finished = None if fresh else _finished(folder, config, train, end)
+    finished = None if fresh else finished_run(folder, config, train, evaluation, end)
     if finished is not None:
         return finished
 
@@ -63,17 +70,14 @@ def launch(
         Lease(folder.url).held(lambda: sigterm.leave_if_asked(config.run.name)),
     ):
         # The driver that was waited for may have ended it.
-        finished = None if fresh else _finished(folder, config, train, end)
+        finished = None if fresh else finished_run(folder, config, train, evaluation, end)
         if finished is not None:
             return finished
+        first = first_values(folder, config, train, fresh=fresh)
         started, endpoint, runner = time.time(), Endpoint(config), runner_of(config)
         try:
             device = runner.start()
             sigterm.listen()
-            # Only now, when nothing more speaks against the run, does an earlier one give way.
-            if fresh:
-                folder.delete()
-            folder.begin(config, train.digest)
             job = TrainJob(
                 config=config,
                 device=device,
@@ -83,9 +87,16 @@ def launch(
                 last_step=end,
                 body=body,
                 method=method,
+                first_values=first,
             )
-            endpoint.start(runner.start_exporter(_run_info(job, started)), runner.address)
-            return _run_to_the_end(job, folder, runner, endpoint, sigterm, started)
+            backend_on(device, config)
+            info = _run_info(job, started)
+            # Only now, when nothing more speaks against the run, does an earlier one give way.
+            if fresh:
+                folder.delete()
+            with folder.begun(config, train.digest, evaluation.digest, lambda: endpoint.has_begun):
+                endpoint.start(runner.start_exporter(info), runner.address)
+                return _run_to_the_end(job, folder, runner, endpoint, sigterm, started)
         finally:
             endpoint.close()
             runner.close()
@@ -108,6 +119,9 @@ def _run_to_the_end(
         result = result_of(
             config,
             metrics,
+            train=job.train,
+            evaluation=job.eval,
+            best_checkpoint=best_of(folder.checkpoints()),
             wall_seconds=time.time() - started,
             method=method,
             method_settings=settings,
@@ -186,7 +200,7 @@ def _train(job: TrainJob, runner: Runner, endpoint: Endpoint, sigterm: Sigterm) 
     except (Exception, KeyboardInterrupt):
         sigterm.leave_if_asked(name)  # workers may be lost then: that is no failure of the run
         raise
-    if metrics["step"] < job.last_step:
+    if metrics["step"] < job.last_step and not metrics["stopped_early"]:
         raise PreemptionError(
             f"run {name!r} was ended by SIGTERM at step {metrics['step']:,} of "
             f"{job.last_step:,}, which is in a checkpoint; the same command goes on from there"
@@ -213,47 +227,3 @@ def _last_step(config: RunConfig, train: Manifest) -> int:
     training, seed = config.training, config.run.seed
     plan = plan_of(train, config.data, global_batch_size=training.global_batch_size, seed=seed)
     return last_step(plan, epochs=training.epochs, max_steps=training.max_steps)
-
-
-def _finished(
-    folder: RunFolder, config: RunConfig, train: Manifest, end: int
-) -> dict[str, Any] | None:
-    """The result of a run of this name, told, where it has already come to its end.
-
-    Raises:
-        UserError: there is a run of this name that this configuration may not go on with.
-    """
-    trained_by = folder.trained_by()
-    earlier = None if trained_by is None else folder.earlier()
-    if earlier is None:
-        return None
-    _refuse_another_host(config, trained_by)
-    old_config, old_digest = earlier
-    refuse_changes(old_config, config, old_digest, train.digest)
-    result = folder.result()
-    if result is None or result["steps"] != end:
-        return None
-    log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")
-    show_result(result, folder.url)
-    return result
-
-
-def _refuse_another_host(config: RunConfig, trained_by: TrainedBy | None) -> None:
-    """Ray Train and a driver that trains itself keep their checkpoints each in its own way.
-
-    Raises:
-        UserError: the run was begun by the other one.
-    """
-    here = config.cluster.in_this_process
-    if trained_by == ("this process" if here else "ray"):
-        return
-    begun, change = (
-        ("on Ray", "set cluster.num_workers to 1 or more")
-        if here
-        else ("in its driver's process, without Ray", "set cluster.num_workers to 0")
-    )
-    raise UserError(
-        f"run {config.run.name!r} was begun {begun}, and cluster.num_workers is "
-        f"{config.cluster.num_workers}; {change}, choose another run.name, or start anew with "
-        "--fresh"
-    )

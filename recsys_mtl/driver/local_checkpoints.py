@@ -5,95 +5,87 @@ other is ever read. The index is a small file that is replaced at once, so a pro
 at any moment.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from recsys_mtl.config import UserError
+from recsys_mtl.driver.committed import (
+    LOCAL_INDEX,
+    CommittedCheckpoint,
+    comparable,
+    local_index,
+    read_local_index,
+)
 from recsys_mtl.driver.storage import Folder
-
-INDEX = "local_checkpoints.json"
-"""The index in a run's folder; it holds `{"checkpoints": [names, oldest first]}`."""
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 
 _PREFIX = "local_checkpoint_"
-_KEPT = 2
 
 
 class LocalCheckpoints:
     """Writes, finds and removes the checkpoints of one run, which nobody else writes meanwhile."""
 
-    def __init__(self, run_url: str) -> None:
+    def __init__(self, run_url: str, kept: int = 2) -> None:
         """Read the index, and remove whatever a killed process has left beside it.
+
+        Args:
+            kept: `training.checkpoints_kept`.
 
         Raises:
             UserError: the index is damaged, or the storage cannot be used.
         """
-        self._folder = Folder(run_url)
-        self._names = _read_index(self._folder)
+        self._folder, self._kept = Folder(run_url), kept
+        self._committed = read_local_index(self._folder)
         self._remove_others()
 
-    def newest(self) -> "LocalCheckpoint | None":
+    def newest(self) -> StoredCheckpoint | None:
         """Return the newest committed checkpoint; None before the first."""
-        return LocalCheckpoint(self._folder, self._names[-1]) if self._names else None
+        return StoredCheckpoint(self._folder, self._committed[-1].name) if self._committed else None
 
-    def commit(self, write: Callable[[Path], None]) -> int:
+    def commit(
+        self, write: Callable[[Path], None], *, step: int, scores: Mapping[str, float]
+    ) -> int:
         """Have a checkpoint written into an empty folder, commit it, and return its bytes.
 
-        The one before it is kept, too, and older ones are removed.
+        Others are kept as `those_to_keep` says, and removed.
+
+        Args:
+            scores: what is measured to its value, larger being better and NaN not known; at most
+                one, and none where checkpoints are not compared.
         """
-        last = int(self._names[-1].removeprefix(_PREFIX)) if self._names else 0
+        last = int(self._committed[-1].name.removeprefix(_PREFIX)) if self._committed else 0
         name = f"{_PREFIX}{last + 1:06d}"
         with self._folder.new_folder(name) as place:
             write(place)
             size_bytes = sum(f.stat().st_size for f in place.rglob("*") if f.is_file())
-        names = [*self._names, name][-_KEPT:]
-        self._folder.write(INDEX, json.dumps({"checkpoints": names}).encode())
-        self._names = names
+        scored_by, score = next(iter(scores.items()), (None, math.nan))
+        known = None if math.isnan(score) else score
+        committed = [*self._committed, CommittedCheckpoint(name, step, known, scored_by)]
+        committed = those_to_keep(committed, self._kept)
+        self._folder.write(LOCAL_INDEX, local_index(committed))
+        self._committed = committed
         self._remove_others()
         return size_bytes
 
     def _remove_others(self) -> None:
+        names = {checkpoint.name for checkpoint in self._committed}
         for name in self._folder.names():
-            if name.lstrip(".").startswith(_PREFIX) and name not in self._names:
+            if name.lstrip(".").startswith(_PREFIX) and name not in names:
                 self._folder.remove_folder(name)
 
 
-class LocalCheckpoint:
-    """Reads one committed checkpoint; see `CheckpointSource`."""
+def those_to_keep(
+    checkpoints: Sequence[CommittedCheckpoint], number: int
+) -> list[CommittedCheckpoint]:
+    """The best `number` of them, and the newest besides; in their order, which is by age.
 
-    def __init__(self, run_folder: Folder, name: str) -> None:
-        self._run_folder, self._name = run_folder, name
+    Those that have no score come after all that have one, the newest of them first. Ray Train
+    keeps by the same rule.
 
-    def read(self, name: str) -> bytes:
-        """Return the content of one small file.
-
-        Raises:
-            UserError: the checkpoint has no such file.
-        """
-        content = self._run_folder.read(f"{self._name}/{name}")
-        if content is None:
-            raise UserError(
-                f"{self._run_folder.url}/{self._name} is committed, but {name} is missing there; "
-                "restore it, choose another run.name, or start anew with --fresh"
-            )
-        return content
-
-    @contextmanager
-    def as_folder(self) -> Iterator[Path]:
-        """Give the path of the whole checkpoint on this machine, while the context lasts."""
-        with self._run_folder.on_this_machine(self._name) as folder:
-            yield folder
-
-
-def _read_index(folder: Folder) -> Sequence[str]:
-    content = folder.read(INDEX)
-    if content is None:
-        return []
-    try:
-        return [str(name) for name in json.loads(content)["checkpoints"]]
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{folder.url}/{INDEX} is damaged ({error!r}); choose another run.name, or start anew "
-            "with --fresh"
-        ) from None
+    Args:
+        checkpoints: oldest first, at least one.
+    """
+    scores = [-math.inf if c.score is None else c.score for c in comparable(checkpoints)]
+    places = range(len(checkpoints))
+    best = sorted(places, key=lambda place: (scores[place], place))[-number:]
+    return [checkpoints[place] for place in places if place in best or place == places[-1]]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys_mtl.distributed.context import WorkerContext
-from recsys_mtl.driver.local_checkpoints import LocalCheckpoint, LocalCheckpoints
+from recsys_mtl.driver.local_checkpoints import LocalCheckpoints
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.exporter.actor import RunExporter
 from recsys_mtl.exporter.snapshot import Attempt, CheckpointInfo, Snapshot
 from recsys_mtl.worker.host import FinishedCommit
@@ -26,14 +27,14 @@ class LocalHost:
         self.metrics: dict[str, Any] = {}
         """What was said with the last commit; empty before the first."""
 
-    def last_checkpoint(self) -> LocalCheckpoint | None:
+    def last_checkpoint(self) -> StoredCheckpoint | None:
         """Return the newest committed checkpoint, by whichever process; None before the first."""
         return self._checkpoints.newest()
 
     def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> FinishedCommit:
         """Write and commit a checkpoint before this returns."""
         started = time.perf_counter()
-        size_bytes = self._checkpoints.commit(write)
+        size_bytes = self._checkpoints.commit(write, step=metrics["step"], scores=metrics["scores"])
         self.metrics = dict(metrics)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes))
@@ -46,9 +47,11 @@ class LocalFeed:
         self._exporter = exporter
         self._attempt = Attempt(secrets.token_hex(8), ())
 
-    def begin(self, sharding: Sequence[str]) -> None:
+    def begin(self, sharding: Sequence[str], warm_start: Sequence[str]) -> None:
         """Say that the worker has started, with its tables lying as these lines say."""
-        self._attempt = replace(self._attempt, sharding=tuple(sharding))
+        self._attempt = replace(
+            self._attempt, sharding=tuple(sharding), warm_start=tuple(warm_start)
+        )
         self._exporter.begin(self._attempt)
 
     def send(self, snapshot: Snapshot) -> None:

@@ -43,14 +43,7 @@ class LocalRunner:
             UserError: this process belongs to a process group already, or it has no GPU where one
                 is asked for.
         """
-        refuse_process_group()
-        wanted, has_gpu = self._config.cluster.device, torch.cuda.is_available()
-        if wanted == "cuda" and not has_gpu:
-            raise UserError(
-                "cluster.device is cuda and cluster.num_workers is 0, but this process has no GPU "
-                f"(torch {torch.__version__}); choose cpu, or auto to take a GPU where there is one"
-            )
-        return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+        return device_here(self._config)
 
     def start_exporter(self, info: RunInfo) -> RunExporter:
         """Make the exporter an object of this process, which serves its page."""
@@ -68,7 +61,8 @@ class LocalRunner:
         )
         try:
             with ended_by_ctrl_c(), here as context:
-                host = LocalHost(context, self._exporter, LocalCheckpoints(job.run_url))
+                kept = LocalCheckpoints(job.run_url, job.config.training.checkpoints_kept)
+                host = LocalHost(context, self._exporter, kept)
                 train_run(host, job)
         except UserError:
             raise
@@ -83,3 +77,20 @@ class LocalRunner:
         """Stop serving metrics."""
         if self._exporter is not None:
             self._exporter.close()
+
+
+def device_here(config: RunConfig) -> str:
+    """`cpu` or `cuda`, for what this process computes by itself.
+
+    Raises:
+        UserError: this process belongs to a process group already, or it has no GPU where one is
+            asked for.
+    """
+    refuse_process_group()
+    wanted, has_gpu = config.cluster.device, torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
+        raise UserError(
+            "cluster.device is cuda and cluster.num_workers is 0, but this process has no GPU "
+            f"(torch {torch.__version__}); choose cpu, or auto to take a GPU where there is one"
+        )
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"

@@ -55,6 +55,8 @@ class _ProgressLine:
             self._sharding_shown = True
             for line in status.view.attempts[0].sharding:
                 log_event("sharding", line)
+            for line in status.view.attempts[0].warm_start:
+                log_event("warm_start", line)
         snapshot = status.view.snapshot
         if snapshot is None or snapshot.step == self._shown:
             return

@@ -1,5 +1,6 @@
 """A worker's surroundings under Ray Train: who it is, its checkpoints, the run's exporter."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,9 @@ import ray.train
 import ray.train.torch
 import torch
 
+from recsys_mtl.config import Cluster
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.driver.committed import RAY_NO_SCORE
 from recsys_mtl.exporter.client import ExporterFeed
 from recsys_mtl.exporter.snapshot import CheckpointInfo
 from recsys_mtl.worker.host import FinishedCommit
@@ -27,15 +30,7 @@ class RayHost:
         Args:
             exporter: handle of the run's exporter.
         """
-        context = ray.train.get_context()
-        torch.set_num_threads(job.config.cluster.cpus_per_worker)
-        device = ray.train.torch.get_device() if job.device == "cuda" else torch.device("cpu")
-        self.context = WorkerContext(
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            local_world_size=context.get_local_world_size(),
-            device=device,
-        )
+        self.context = worker_context(job.config.cluster, job.device)
         self.feed = ExporterFeed(exporter if self.context.rank == 0 else None)
 
     def last_checkpoint(self) -> "RayCheckpoint | None":
@@ -50,9 +45,32 @@ class RayHost:
             write(Path(folder))
             own_bytes = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
             checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(dict(metrics), checkpoint=checkpoint)
+            ray.train.report(_for_ray_train(metrics), checkpoint=checkpoint)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes=own_bytes))
+
+
+def _for_ray_train(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The same metrics, with a score that Ray Train can sort by where none is known."""
+    scores = metrics["scores"].items()
+    known = {by: RAY_NO_SCORE if math.isnan(score) else score for by, score in scores}
+    return {**metrics, "scores": known}
+
+
+def worker_context(cluster: Cluster, device: str) -> WorkerContext:
+    """Who this worker of a Ray Train worker group is; its torch threads are set.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
+    context = ray.train.get_context()
+    torch.set_num_threads(cluster.cpus_per_worker)
+    return WorkerContext(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        local_world_size=context.get_local_world_size(),
+        device=ray.train.torch.get_device() if device == "cuda" else torch.device("cpu"),
+    )
 
 
 class RayCheckpoint:

@@ -1,11 +1,13 @@
 """Trains a run on Ray; see `Runner` for what each method promises."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
 from recsys_mtl.config import RunConfig
 from recsys_mtl.driver.cluster import device_of, start_ray
+from recsys_mtl.driver.events import tell_output_of
 from recsys_mtl.driver.ray_exporter import ActorExporter
 from recsys_mtl.driver.ray_train import fit
 from recsys_mtl.exporter.snapshot import RunInfo
@@ -18,6 +20,7 @@ class RayRunner:
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._exporter: ActorExporter | None = None
+        self._end_telling: Callable[[], None] = lambda: None
 
     @property
     def address(self) -> str:
@@ -26,6 +29,7 @@ class RayRunner:
 
     def start(self) -> str:
         """Join the cluster of RAY_ADDRESS, or start one here."""
+        self._end_telling = tell_output_of("ray")
         start_ray(self._config)
         return device_of(self._config)
 
@@ -42,3 +46,4 @@ class RayRunner:
     def close(self) -> None:
         """Leave the cluster, or end the one that was started here, with the actor."""
         ray.shutdown()
+        self._end_telling()

@@ -5,22 +5,22 @@ Ray Train's controller, a process of its own, imports this file too.
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, Result, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from recsys_mtl.config import UserError
+from recsys_mtl.config import Cluster, UserError
 from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
 from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
+from recsys_mtl.worker.best import scored_by
 from recsys_mtl.worker.job import TrainJob
-
-_CHECKPOINTS_KEPT = 2
 
 
 def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
@@ -33,19 +33,60 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         UserError: a worker says what the user can mend.
         TrainingError: the workers failed more often than cluster.max_restarts.
     """
-    cluster = job.config.cluster
     storage_path, _, name = job.run_url.rpartition("/")
-    trainer = TorchTrainer(
+    trainer = trainer_of(
         _train_worker,
-        train_loop_config={"job": job, "exporter": exporter},
+        {"job": job, "exporter": exporter},
+        job.config.cluster,
+        job.device,
+        name=name,
+        storage_path=storage_path,
+        checkpoints=_checkpoints_to_keep(job),
+    )
+    result = fit_trainer(
+        trainer, f"run {name!r} failed", "; the same command goes on from its last checkpoint"
+    )
+    return dict(result.metrics)
+
+
+def _checkpoints_to_keep(job: TrainJob) -> CheckpointConfig:
+    """As `local_checkpoints.those_to_keep` has it: by score where there is one."""
+    training = job.config.training
+    measured = scored_by(training.best_by, job.eval.digest)
+    return CheckpointConfig(
+        num_to_keep=training.checkpoints_kept,
+        # Ray Train reads the checkpoint's metrics {"scores": {measured: score}} so.
+        checkpoint_score_attribute=None if measured is None else f"scores/{measured}",
+    )
+
+
+def trainer_of(
+    function: Callable[[dict[str, Any]], Any],
+    given: dict[str, Any],
+    cluster: Cluster,
+    device: str,
+    *,
+    name: str,
+    storage_path: str,
+    checkpoints: CheckpointConfig | None = None,
+) -> TorchTrainer:
+    """Workers with a process group, each of which calls `function(given)`.
+
+    Args:
+        name: of the folder in `storage_path` that Ray Train keeps for itself; every node must
+            reach it.
+    """
+    cuda = device == "cuda"
+    return TorchTrainer(
+        function,
+        train_loop_config=given,
         torch_config=TorchConfig(
-            backend="nccl" if job.device == "cuda" else "gloo", timeout_s=cluster.timeout_seconds
+            backend="nccl" if cuda else "gloo", timeout_s=cluster.timeout_seconds
         ),
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
-            use_gpu=job.device == "cuda",
-            resources_per_worker={"CPU": cluster.cpus_per_worker}
-            | ({"GPU": 1} if job.device == "cuda" else {}),
+            use_gpu=cuda,
+            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cuda else {}),
         ),
         run_config=RayRunConfig(
             name=name,
@@ -53,10 +94,19 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
             failure_config=FailureConfig(
                 max_failures=cluster.max_restarts, controller_failure_limit=MINUTES_FOR_WORKERS
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            checkpoint_config=checkpoints or CheckpointConfig(),
             callbacks=[_StopAtUserErrors()],
         ),
     )
+
+
+def fit_trainer(trainer: TorchTrainer, what_failed: str, advice: str) -> Result:
+    """Let the workers work to their end.
+
+    Raises:
+        UserError: a worker says what the user can mend.
+        TrainingError: the workers failed too often; begins with `what_failed`.
+    """
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         result = trainer.fit()
@@ -67,13 +117,13 @@ def fit(job: TrainJob, exporter: Any) -> dict[str, Any]:
         if user_error is not None:
             raise user_error from None
         raise TrainingError(
-            f"run {name!r} failed ({_first_failure(error)}); the same command goes on from its "
-            f"last checkpoint. Workers' logs: {_log_folder()}\n{error}"
+            f"{what_failed} ({_first_failure(error)}){advice}. Workers' logs: {_log_folder()}\n"
+            f"{error}"
         ) from None
     finally:
         if in_main_thread():
             signal.signal(signal.SIGINT, on_ctrl_c)  # Ray Train leaves its own behind
-    return dict(result.metrics)
+    return result
 
 
 def _train_worker(given: dict[str, Any]) -> None:

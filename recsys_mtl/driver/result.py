@@ -7,6 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from recsys_mtl.config import RunConfig
+from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
@@ -17,6 +19,9 @@ def result_of(
     metrics: Mapping[str, Any],
     wall_seconds: float,
     *,
+    best_checkpoint: CommittedCheckpoint | None,
+    train: Manifest,
+    evaluation: Manifest,
     method: Method,
     method_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -24,6 +29,9 @@ def result_of(
 
     Args:
         metrics: of the last checkpoint, which is the run's end.
+        train: the rows that it was trained on.
+        evaluation: the rows that the tasks' numbers are of.
+        best_checkpoint: the one with the best score; None where none has a score.
         method: the one that trained.
         method_settings: its kind and its hyperparameters.
     """
@@ -54,7 +62,11 @@ def result_of(
         "rows_per_second": totals["rows"] / totals["seconds"],
         "wall_seconds": wall_seconds,
         "method": dict(method_settings),
+        "data": {"train": _log_of(train), "eval": _log_of(evaluation)},
         "tasks": tasks,
+        # Of training.best_by: the best evaluation and its checkpoint. `tasks` are of the last step.
+        "best": _best(metrics["best"], best_checkpoint),
+        "stopped_early": metrics["stopped_early"],
         # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
         # that never compares them knows of none.
         "compared_steps": totals["compared_steps"] if compares else None,
@@ -72,6 +84,7 @@ def result_of(
         # Handed to collective operations by all workers together.
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
         "sharding": metrics["sharding"],
+        "warm_start": metrics["warm_start"],
     }
 
 
@@ -83,6 +96,24 @@ def _sum_of_weights(config: RunConfig, task: str, numbers: Mapping[str, float]) 
 
 def _mean(total: float, count: int) -> float | None:
     return total / count if count else None
+
+
+def _log_of(manifest: Manifest) -> dict[str, Any]:
+    """Which rows a number of the result is of, wherever they are moved later."""
+    return {"url": manifest.url, "rows": manifest.rows, "digest": manifest.digest}
+
+
+def _best(
+    best: Mapping[str, Any] | None, checkpoint: CommittedCheckpoint | None
+) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    tasks = {
+        task: {name: _known(value) for name, value in numbers.items()}
+        for task, numbers in best["tasks"].items()
+    }
+    name = None if checkpoint is None else checkpoint.name
+    return {**best, "checkpoint": name, "tasks": tasks}
 
 
 def _known(value: float) -> float | None:
@@ -135,7 +166,29 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
                 f"{task}: {numbers['not_finite']:,} predictions on data.eval are not finite and "
                 "stand in no number above"
             )
+    yield from _notes_on_best(result["steps"], result.get("best"), result.get("stopped_early"))
     if result["skipped_steps"]:
         yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
     if result["rejected_rows"]:
         yield f"{result['rejected_rows']:,} rows were left out as unusable"
+
+
+def _notes_on_best(
+    steps: int, best: Mapping[str, Any] | None, stopped_early: bool | None
+) -> Iterator[str]:
+    if best is None:  # as in the results of earlier versions
+        return
+    if stopped_early:
+        yield (
+            f"stopped early, after {best['evaluations_since']} evaluations that were not better "
+            "than the best"
+        )
+    if best["step"] is None:
+        yield f"no evaluation has a {best['by']}, so none is the best"
+    elif best["step"] < steps:
+        yield (
+            f"best {best['by']}: {best['value']:.4f} at step {best['step']:,}, in "
+            f"{best['checkpoint']}; the numbers above are of step {steps:,}"
+        )
+    if best["step"] is not None and best["evaluations_without_score"]:
+        yield f"{best['evaluations_without_score']} evaluations had no {best['by']}"

@@ -1,4 +1,4 @@
-"""Files and folders under run.storage_path, on any file system or object store of fsspec's."""
+"""Files and folders on any file system or object store of fsspec's."""
 
 import shutil
 import tempfile
@@ -10,10 +10,13 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from recsys_mtl.config import UserError
+from recsys_mtl.config import RunConfig, UserError
 
 # Whose files appear whole; elsewhere a file is written beside its place and moved there.
 _OBJECT_STORES = {"abfs", "abfss", "az", "gcs", "gs", "memory", "s3", "s3a"}
+
+TEMPORARY = ".recsys_mtl_"
+"""What the names of unfinished files and folders of `Folder.new_file` begin with."""
 
 
 def storage_url(storage_path: str) -> str:
@@ -23,6 +26,41 @@ def storage_url(storage_path: str) -> str:
     return str(Path(storage_path).expanduser().resolve())
 
 
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same run, with local paths that mean the same wherever they are read; URLs stay."""
+    data, metrics, warm = config.data, config.metrics, config.run.warm_start
+    if warm is not None:
+        warm = warm.model_copy(update={"source": storage_url(warm.source)})
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(
+                update={
+                    "storage_path": storage_url(config.run.storage_path),
+                    "warm_start": warm,
+                }
+            ),
+            "data": data.model_copy(
+                update={"train": _absolute(data.train), "eval": _absolute(data.eval)}
+            ),
+            "metrics": metrics.model_copy(
+                update={
+                    name: None if path is None else _absolute(path)
+                    for name in ("bearer_token_file", "discovery_folder")
+                    for path in [getattr(metrics, name)]
+                }
+            ),
+        }
+    )
+
+
+def _absolute(path_or_url: str) -> str:
+    """A path as it is seen from anywhere; a link stays one, as it may point elsewhere later."""
+    if "://" in path_or_url:
+        return path_or_url
+    path = Path(path_or_url).expanduser()
+    return str(path.resolve() if ".." in path.parts else path.absolute())
+
+
 class Folder:
     """Files that are read and written whole.
 
@@ -30,15 +68,24 @@ class Folder:
         UserError: by every method, where the storage cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        """The folder of this URL or absolute path, which need not be there yet."""
-        self.url = url
+    def __init__(self, url: str, named: str = "run.storage_path") -> None:
+        """The folder of this URL or absolute path, which need not be there yet.
+
+        Args:
+            named: the setting or the argument that gave it, for messages.
+        """
+        self.url, self._setting = url, named
         with self._named():
             self._filesystem, self._path = fsspec.core.url_to_fs(url)
         protocol = self._filesystem.protocol
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         self._whole = bool(_OBJECT_STORES & protocols)
         self._key = uuid.uuid4().hex
+
+    @property
+    def path(self) -> str:
+        """Its path on its file system, as listings there have it."""
+        return str(self._path).rstrip("/")
 
     def exists(self, name: str = "") -> bool:
         """Whether there is a file of this name, or the folder itself."""
@@ -82,6 +129,13 @@ class Folder:
                 return []
             return [path.rstrip("/").rpartition("/")[2] for path in found]
 
+    def files(self) -> list[str]:
+        """List the files in it and below by their path from here; hidden ones are left out."""
+        with self._named():
+            found = self._filesystem.find(self._path)
+        paths = [path.removeprefix(f"{self._path.rstrip('/')}/") for path in found]
+        return [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
+
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
         """Give an empty folder of this machine, which becomes the folder `name` after the context.
@@ -105,6 +159,37 @@ class Folder:
             raise
         with self._named():
             temporary.rename(here / name)
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        """Give a path of this machine, whose file is `name` after the context.
+
+        It appears whole. After an error nothing appears.
+        """
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self._beside()) as made:
+            path = Path(made) / "file"
+            yield path
+            with self._named():
+                if self._here is not None:
+                    target = self._here / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    path.rename(target)
+                elif self._whole:
+                    self._filesystem.put_file(str(path), f"{self._path}/{name}")
+                else:
+                    folder, _, last = f"{self._path}/{name}".rpartition("/")
+                    self._filesystem.makedirs(folder, exist_ok=True)
+                    temporary = f"{folder}/.{last}.{self._key}.tmp"
+                    self._filesystem.put_file(str(path), temporary)
+                    self._filesystem.mv(temporary, f"{folder}/{last}")
+
+    def _beside(self) -> Path | None:
+        """A place from which a rename is possible; None for the machine's own temporary folder."""
+        if self._here is None:
+            return None
+        with self._named():
+            self._here.mkdir(parents=True, exist_ok=True)
+        return self._here
 
     @contextmanager
     def on_this_machine(self, name: str) -> Iterator[Path]:
@@ -157,5 +242,5 @@ class Folder:
             yield
         except Exception as error:
             raise UserError(
-                f"run.storage_path: {self.url} cannot be used ({type(error).__name__}: {error})"
+                f"{self._setting}: {self.url} cannot be used ({type(error).__name__}: {error})"
             ) from error

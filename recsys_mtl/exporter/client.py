@@ -37,9 +37,11 @@ class ExporterFeed:
         self._asked_at = 0.0
         self._stop_asked = False
 
-    def begin(self, sharding: Sequence[str]) -> None:
+    def begin(self, sharding: Sequence[str], warm_start: Sequence[str]) -> None:
         """Tells that the workers have started, and in these lines where their tables lie."""
-        self._attempt = replace(self._attempt, sharding=tuple(sharding))
+        self._attempt = replace(
+            self._attempt, sharding=tuple(sharding), warm_start=tuple(warm_start)
+        )
         if self._exporter is not None:
             self._exporter.begin.remote(self._attempt)
 

@@ -45,6 +45,8 @@ class Attempt:
     """Tells the attempts of a run apart."""
     sharding: tuple[str, ...]
     """Lines that say where the tables lie."""
+    warm_start: tuple[str, ...] = ()
+    """Lines that say what was taken from another run; none where the run goes on."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,11 @@ def _step_columns() -> list[Column]:
         for reason in REJECT_REASONS
     ]
     return [
+        Column(
+            "learning_rate_factor",
+            "number",
+            "What warm-up and schedule multiply the learning rates by.",
+        ),
         Column("rows", "count", "Rows of the global batch."),
         *rejected,
         Column("conflict", "flag", "Two tasks' gradients have a negative product."),

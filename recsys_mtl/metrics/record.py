@@ -41,6 +41,8 @@ class StepRecord:
     update_norm: Tensor
     """[] The norm of the update of all parameters in the Gram, after clipping; NaN where it was not
     measured."""
+    learning_rate_factor: float
+    """What warm-up and schedule multiplied the learning rates by."""
     applied: Tensor
     """[T] `descent_cosines` of what the body really moved by; NaN where it was not measured."""
     rows: Tensor
@@ -81,6 +83,7 @@ def record_rows(
         step = last_step - len(records) + 1 + place
         epoch = (step - 1) // steps_per_epoch
         row: dict[str, Any] = {"step": step, "attempt": attempt, "epoch": epoch}
+        row["learning_rate_factor"] = record.learning_rate_factor
         row |= {c.name: _as_kind(c, value) for c, value in zip(on_device, values, strict=True)}
         row["rejected_rows"] = sum(row[f"rejected_rows_{reason}"] for reason in REJECT_REASONS)
         row |= {c.name: math.nan for c in columns if c.quantity == "auc_window"}

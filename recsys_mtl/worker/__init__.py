@@ -8,9 +8,10 @@ step_mode.py         what one step computes
 counts.py            labels, rows and wishes to stop, over all workers
 shared_gradients.py  the gradients of what the tasks share, and their combination
 evidence.py          what the method is told of a step; weighing.py: what it answers
-optimizers.py        dense optimizer and learning-rate schedule
+optimizers.py        dense optimizer; learning_rate.py: warm-up and schedule
 recording.py         from what a step computed to its record
 reporting.py         from step records to trace, totals and snapshots
+best.py              the best evaluation so far, and whether to end early
 evaluation.py        a whole log, scored
 checkpoint.py        save and restore a run; named_tensors.py: tensors by name, and partial loads
 """

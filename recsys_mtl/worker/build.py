@@ -6,21 +6,19 @@ T tasks.
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import RunConfig
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.data.plan import plan_of
 from recsys_mtl.distributed.collectives import broadcast_from_first
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.planning import PlanRecord
 from recsys_mtl.distributed.sharding import ShardedTables
-from recsys_mtl.gradients.backend import Backend, resolve_backend
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
-from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
-from recsys_mtl.model.embeddings import pooled_width
+from recsys_mtl.model.bodies.build import BodyFactory
+from recsys_mtl.model.bodies.contract import MultiTaskBody
 from recsys_mtl.model.flat_memory import FlatMemory
-from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
+from recsys_mtl.worker.body import backend_on, refuse_what_does_not_fit, traced_body
 from recsys_mtl.worker.methods import method_of
 from recsys_mtl.worker.model import DistributedModel
 from recsys_mtl.worker.optimizers import DenseOptimizer
@@ -49,9 +47,9 @@ def build(
         UserError: a backend that cannot run here, or a body and a method that do not fit.
     """
     model = build_model(config, context, earlier_plan, body=body)
-    operations = operations_of(_backend(config, context))
+    operations = operations_of(backend_on(context.device, config))
     method = method_of(config.method, operations) if method is None else method
-    _refuse_what_does_not_fit(config, method, model.body, model.ownership)
+    refuse_what_does_not_fit(config, method, model.body, model.ownership)
     num_tasks = len(config.task_names)
     worker = Worker(
         config=config,
@@ -85,7 +83,7 @@ def build_model(
 ) -> DistributedModel:
     """What scores a batch, with its initial parameters; see `build`."""
     tables = _tables(config, context, earlier_plan)
-    made, ownership = _body(config, body or body_factory(config.model))
+    made, ownership = traced_body(config, body)
     made.to(context.device)
     shared, task_specific = _in_flat_memory(made, config, context)
     return DistributedModel(
@@ -96,15 +94,6 @@ def build_model(
         ownership=ownership,
         shared=shared,
         task_specific=task_specific,
-    )
-
-
-def body_shape(config: RunConfig) -> BodyShape:
-    """What a body of this run is built for."""
-    return BodyShape(
-        pooled_columns=pooled_width(config.data),
-        dense_columns=len(config.data.dense_features()),
-        task_names=config.task_names,
     )
 
 
@@ -124,20 +113,6 @@ def _tables(
     )
 
 
-def _body(config: RunConfig, make: BodyFactory) -> tuple[MultiTaskBody, Ownership]:
-    """A body with its initial parameters, on the CPU, and where they lie.
-
-    Raises:
-        UserError: its declarations contradict its graph.
-    """
-    shape = body_shape(config)
-    body = build_body(make, shape, config.run.seed)
-    try:
-        return body, trace_ownership(body, shape)
-    except BodyError as error:
-        raise UserError(str(error)) from None
-
-
 def _in_flat_memory(
     body: MultiTaskBody, config: RunConfig, context: WorkerContext
 ) -> tuple[FlatMemory, FlatMemory]:
@@ -154,45 +129,7 @@ def _in_flat_memory(
     return shared, task_specific
 
 
-def _refuse_what_does_not_fit(
-    config: RunConfig, method: Method, body: MultiTaskBody, ownership: Ownership
-) -> None:
-    """Raise UserError where the body or the section `gradients` lacks what the method reads."""
-    if "layer_grams" in method.needs and not body.shared_layers():
-        raise UserError(
-            f"method {method.name!r} reads the gradients of shared layers, and the body "
-            f"{type(body).__name__} shares none; take a body that does, or another method"
-        )
-    if config.gradients.space != "representation" or not method.compares_gradients:
-        return
-    if "layer_grams" in method.needs:
-        raise UserError(
-            f"gradients.space is representation, where no gradient of a layer is known, and method "
-            f"{method.name!r} reads them; choose space: parameters"
-        )
-    if ownership.above:
-        raise UserError(
-            "gradients.space is representation, but the body has shared parameters above it "
-            f"({', '.join(ownership.above)}), of which nothing would be known there; choose "
-            "space: parameters"
-        )
-
-
 def _loss_weights(config: RunConfig, context: WorkerContext) -> Tensor:
     """[T] `loss_weight` of each task."""
     weights = [label.loss_weight for label in config.data.labels.values()]
     return torch.tensor(weights, dtype=torch.float32).to(context.device)
-
-
-def _backend(config: RunConfig, context: WorkerContext) -> Backend:
-    """The backend asked for.
-
-    Raises:
-        UserError: it cannot run on this device.
-    """
-    try:
-        return resolve_backend(
-            config.gradients.backend, context.device, num_tasks=len(config.task_names)
-        )
-    except ValueError as error:
-        raise UserError(f"gradients.backend: {error}") from None

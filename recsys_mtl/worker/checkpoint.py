@@ -2,50 +2,24 @@
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from recsys_mtl.config import RunConfig, UserError, refuse_changes
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.ids import ID_ENCODING_VERSION
 from recsys_mtl.distributed.planning import PlanRecord
+from recsys_mtl.worker.checkpoint_metadata import (
+    METADATA_FILE,
+    VERSION,
+    CheckpointMetadata,
+    read_metadata,
+    refuse_to_go_on,
+)
 from recsys_mtl.worker.host import CheckpointSource, RunHost
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.named_tensors import LoadReport, load_matching, save_tensors
 from recsys_mtl.worker.reporting import Reporter, ReporterSummary
 from recsys_mtl.worker.state import Worker
-
-VERSION = 2
-"""Which names and layout a checkpoint has. Version 1 held flat vectors without names."""
-
-_METADATA = "run.json"
-
-
-@dataclass(frozen=True)
-class CheckpointMetadata:
-    """What a checkpoint says about its run, in plain numbers."""
-
-    version: int
-    """`VERSION` of the code that wrote it."""
-    id_encoding: int
-    """`ID_ENCODING_VERSION` then: under another encoding the tables mean nothing."""
-    step: int
-    """Finished steps: the reader's cursor, too, since a step's rows follow from its number."""
-    saved_at: float
-    """Unix seconds, of rank 0's clock."""
-    config: RunConfig
-    """The configuration that made it."""
-    data_digest: str
-    """The digest of the training log's manifest."""
-    sharding_plan: PlanRecord
-    """Which shard lay where; empty without tables. Restoring onto another plan cuts them anew."""
-    totals: Mapping[str, Any]
-    """`Totals.to_json()`."""
-    evaluation: Mapping[str, Any]
-    """The newest before it, task by task."""
-    window_steps: int
-    """Steps in the current window of the training AUC."""
+from recsys_mtl.worker.warm_start import take_first_values
 
 
 def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, step: int) -> None:
@@ -60,10 +34,13 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         saved_at=time.time(),
         config=job.config,
         data_digest=job.train.digest,
+        column_families=job.train.column_families,
         sharding_plan=_sharding_plan(worker),
         totals=summary.totals,
         evaluation=summary.evaluation,
         window_steps=summary.window_steps,
+        warm_start=summary.warm_start,
+        best=summary.best,
     )
     tensors = worker.state_dict() | reporter.state_dict()
 
@@ -71,15 +48,19 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         save_tensors(tensors, folder)
         if host.context.rank == 0:
             numbers = vars(metadata) | {"config": job.config.model_dump(mode="json")}
-            (folder / _METADATA).write_text(json.dumps(numbers, indent=2))
+            (folder / METADATA_FILE).write_text(json.dumps(numbers, indent=2))
 
     model = worker.model
     metrics = {
         "step": step,
+        "scores": reporter.best.scores(step),
+        "best": reporter.best.summary(),
+        "stopped_early": step < job.last_step and reporter.best.stops_at(step),
         "epochs": step / worker.plan.steps_per_epoch,
         "evaluation": summary.evaluation,
         "totals": summary.totals,
         "sharding": metadata.sharding_plan,
+        "warm_start": summary.warm_start,
         "parameters": {
             "shared": model.shared.size,
             "tables": model.tables.num_parameters() if model.tables is not None else 0,
@@ -94,25 +75,30 @@ def restore_run(
 ) -> int:
     """The step to go on from, with everything as it was after it; 0 without a checkpoint.
 
+    A run that begins takes its first values from another one's, where it is asked to.
+
     Raises:
         UserError: the checkpoint belongs to another model, method, optimizer or log, or is of
             another version; names what differs.
     """
     if source is None:
+        settings = job.config.run.warm_start
+        if settings is not None and job.first_values is not None:
+            reporter.began_warm(take_first_values(worker, job.first_values, settings))
         return 0
     metadata = read_metadata(source)
-    refuse_changes(metadata.config, job.config, metadata.data_digest, job.train.digest)
-    if metadata.step > job.last_step:
-        raise UserError(
-            f"run {job.config.run.name!r} has trained {metadata.step} steps, more than the "
-            f"{job.last_step} that training.epochs and training.max_steps now ask for; raise "
-            "them, or start anew with --fresh"
-        )
+    refuse_to_go_on(metadata, job.config, job.train.digest, job.last_step)
     window = reporter.state_dict()
     with source.as_folder() as folder:
         report = load_matching(worker.state_dict() | window, folder)
     _refuse_incomplete(report, job.config)
-    summary = ReporterSummary(metadata.totals, metadata.evaluation, metadata.window_steps)
+    summary = ReporterSummary(
+        totals=metadata.totals,
+        evaluation=metadata.evaluation,
+        window_steps=metadata.window_steps,
+        warm_start=metadata.warm_start,
+        best=metadata.best,
+    )
     reporter.load_state_dict(window, summary, metadata.saved_at)
     return metadata.step
 
@@ -128,29 +114,6 @@ def earlier_plan(source: CheckpointSource | None, config: RunConfig) -> PlanReco
     return (
         metadata.sharding_plan if same_workers and same_wishes and metadata.sharding_plan else None
     )
-
-
-def read_metadata(source: CheckpointSource) -> CheckpointMetadata:
-    """What a checkpoint says about its run; its tensors are not fetched.
-
-    Raises:
-        UserError: it is of another version.
-    """
-    try:
-        numbers = json.loads(source.read(_METADATA))
-        if numbers.get("version") != VERSION:
-            raise ValueError(f"version {numbers.get('version', 1)}, and this one reads {VERSION}")
-        if numbers["id_encoding"] != ID_ENCODING_VERSION:
-            raise ValueError(
-                f"ids encoded by version {numbers['id_encoding']}, and here {ID_ENCODING_VERSION}"
-            )
-        config = RunConfig.model_validate_json(json.dumps(numbers["config"]))
-        return CheckpointMetadata(**numbers | {"config": config})
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"the run's checkpoint is of another version of recsys-mtl ({error}); choose another "
-            "run.name, or start anew with --fresh"
-        ) from None
 
 
 def _refuse_incomplete(report: LoadReport, config: RunConfig) -> None:

@@ -43,8 +43,13 @@ class FinishedCommit:
 class SnapshotFeed(Protocol):
     """Shows where training stands; never holds it up."""
 
-    def begin(self, sharding: Sequence[str]) -> None:
-        """The workers have started, with their tables lying as these lines say."""
+    def begin(self, sharding: Sequence[str], warm_start: Sequence[str]) -> None:
+        """The workers have started.
+
+        Args:
+            sharding: lines that say where their tables lie.
+            warm_start: lines that say what was taken from another run.
+        """
 
     def send(self, snapshot: Snapshot) -> None:
         """Have this snapshot shown, or a later one."""
@@ -77,3 +82,27 @@ class RunHost(Protocol):
             write: writes this worker's part into an empty folder; it is called once.
             metrics: plain numbers for whoever follows the run.
         """
+
+
+class OutputFolder(Protocol):
+    """A folder whose files appear whole."""
+
+    def files(self) -> list[str]:
+        """The files that are there, by their path in it."""
+
+    def new_file(self, name: str) -> AbstractContextManager[Path]:
+        """Give a path of this machine; its file is there as `name` after the context.
+
+        After an error nothing appears.
+        """
+
+
+class ScoringHost(Protocol):
+    """One worker's surroundings while it scores a log with a trained model."""
+
+    @property
+    def context(self) -> WorkerContext:
+        """Who this worker is."""
+
+    def advance(self, rows: int) -> None:
+        """Say that so many more rows are done; it never holds the worker up."""

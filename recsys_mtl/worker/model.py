@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.config import RunConfig, UserError
-from recsys_mtl.data.batch import ClickBatch
+from recsys_mtl.data.batch import ClickBatch, FeatureBatch
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.sharding import Lookup, ShardedTables
 from recsys_mtl.model.bodies.contract import MultiTaskBody
@@ -38,7 +38,9 @@ class DistributedModel:
     task_specific: FlatMemory
     """The tasks' own parameters, [H]: one layer per task."""
 
-    def look_up(self, batch: ClickBatch, learning_rate_factor: float = 1.0) -> Lookup | None:
+    def look_up(
+        self, batch: ClickBatch | FeatureBatch, learning_rate_factor: float = 1.0
+    ) -> Lookup | None:
         """The batch's pooled embeddings; None for a model without id features.
 
         The tables' learning rate is decided here: TorchRec's lookup takes it along.
@@ -65,7 +67,8 @@ class DistributedModel:
             precision=getattr(torch, self.config.training.precision),
         )
 
-    def score(self, batch: ClickBatch) -> Tensor:
+    @torch.no_grad()  # and not inference_mode, under which fbgemm's CPU look-up has no kernel
+    def score(self, batch: ClickBatch | FeatureBatch) -> Tensor:
         """[B, T] The batch's logits; collective, so every worker makes the same calls."""
         return self.forward(self.look_up(batch), batch.dense).logits
 

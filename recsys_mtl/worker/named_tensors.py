@@ -4,6 +4,7 @@ torch.distributed.checkpoint loads a part of a checkpoint without a word about t
 report is made here, from the checkpoint's own metadata, before anything is read.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +105,17 @@ def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
         with _ordinary_errors("read"):
             load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
     return report
+
+
+def load_alone(wanted: Mapping[str, Any], folder: Path) -> None:
+    """Load tensors that are in the checkpoint, in place and whole, without other workers.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    with _ordinary_errors("read"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which is meant
+        load(dict(wanted), checkpoint_id=folder, no_dist=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The dense optimizer on flat parameters, and the learning-rate schedule.
+"""The dense optimizer on flat parameters.
 
 T tasks, P shared parameters, H parameters of the tasks' own.
 """
@@ -8,26 +8,20 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from recsys_mtl.config import AdamConfig, SgdConfig
+from recsys_mtl.config import AdamConfig, AdamWConfig, DenseConfig, SgdConfig
 from recsys_mtl.gradients.operations import Operations
 from recsys_mtl.model.flat_memory import FlatMemory
-
-
-def warm_up_factor(step: int, warm_up_steps: int) -> float:
-    """What learning rates are multiplied by at `step` (from 0): a linear rise to 1."""
-    return min(1.0, (step + 1) / (warm_up_steps + 1))
-
 
 _NAMES = {"step": "adam_steps", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
 """What torch's Adam calls its state, and what our checkpoints call it."""
 
 
 class DenseOptimizer:
-    """Adam or gradient descent, fused, on the flat shared [P] and the flat own parameters [H]."""
+    """The optimizer, fused, of the flat shared [P] and the flat own parameters [H]."""
 
     def __init__(
         self,
-        optimizer: AdamConfig | SgdConfig,
+        optimizer: DenseConfig,
         shared: Tensor,
         task_specific: Tensor,
         operations: Operations,
@@ -43,6 +37,15 @@ class DenseOptimizer:
                     lr=optimizer.learning_rate,
                     betas=(optimizer.beta1, optimizer.beta2),
                     eps=optimizer.epsilon,
+                    fused=True,
+                )
+            case AdamWConfig():
+                self._optimizer = torch.optim.AdamW(
+                    vectors,
+                    lr=optimizer.learning_rate,
+                    betas=(optimizer.beta1, optimizer.beta2),
+                    eps=optimizer.epsilon,
+                    weight_decay=optimizer.weight_decay,
                     fused=True,
                 )
             case SgdConfig():
@@ -62,7 +65,8 @@ class DenseOptimizer:
     ) -> None:
         """Move all dense parameters along their gradients, or, where `skip` is set, move nothing.
 
-        A zero gradient would not do: Adam moves on with its momentum. The fused kernels read the
+        A zero gradient would not do: Adam moves on with its momentum, and AdamW decays. The fused
+        kernels read the
         flag on the device, as they do for gradient scaling, so nothing waits for it.
 
         Args:
@@ -74,12 +78,12 @@ class DenseOptimizer:
         """
         shared, task_specific = self._vectors
         rate = factor * self._settings.learning_rate
-        if self._operations.backend == "triton" and isinstance(self._settings, AdamConfig):
-            self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
-        else:
+        if self._operations.backend != "triton" or isinstance(self._settings, SgdConfig):
             shared.grad = self._operations.combine_gradients(
                 task_gradients, coefficients, out=self._update
             )
+        else:
+            self._combine_and_move(task_gradients, coefficients, skip, rate, self._settings)
         task_specific.grad = task_specific_gradient
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -87,7 +91,12 @@ class DenseOptimizer:
         self._optimizer.step()
 
     def _combine_and_move(
-        self, gradients: Tensor, coefficients: Tensor, skip: Tensor, rate: float, adam: AdamConfig
+        self,
+        gradients: Tensor,
+        coefficients: Tensor,
+        skip: Tensor,
+        rate: float,
+        adam: AdamConfig | AdamWConfig,
     ) -> None:
         """Combine and Adam in one pass over memory, on the state that torch's Adam keeps."""
         from recsys_mtl.gradients import kernels  # Triton is optional, and slow to import
@@ -107,6 +116,7 @@ class DenseOptimizer:
             beta1=adam.beta1,
             beta2=adam.beta2,
             epsilon=adam.epsilon,
+            weight_decay=adam.weight_decay if isinstance(adam, AdamWConfig) else 0.0,
         )
 
     def state_dict(self, shared: FlatMemory, task_specific: FlatMemory) -> dict[str, Tensor]:

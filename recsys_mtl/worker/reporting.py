@@ -7,7 +7,7 @@ over all workers; rank 0 alone writes the trace and feeds the exporter.
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from recsys_mtl.config import UserError
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.schema import columns_read
-from recsys_mtl.distributed.collectives import all_reduce_sum
+from recsys_mtl.distributed.collectives import all_reduce_sum, broadcast_from_first
 from recsys_mtl.distributed.planning import describe
 from recsys_mtl.exporter.snapshot import CheckpointInfo, Snapshot
 from recsys_mtl.metrics.auc import auc_from_histogram, summarise_binary
@@ -26,9 +26,11 @@ from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_rows
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 from recsys_mtl.metrics.window import WindowMetrics
+from recsys_mtl.worker.best import BestKeeper
 from recsys_mtl.worker.host import SnapshotFeed
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.warm_start import WarmStartReport
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,10 @@ class ReporterSummary:
     """The newest, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    warm_start: Mapping[str, Any] | None
+    """What the run took from another one; None where it began with random values."""
+    best: Mapping[str, Any]
+    """`BestKeeper.state_dict()`."""
 
 
 class Reporter:
@@ -54,7 +60,11 @@ class Reporter:
     def __init__(self, worker: Worker, feed: SnapshotFeed, job: TrainJob) -> None:
         self._totals = Totals()  # of the whole run; the seconds are this worker's own
         self._evaluation: dict[str, dict[str, float]] = {}  # the newest, task by task
+        self.best = BestKeeper(job.config.training, job.eval.digest)
+        """The best evaluation, and whether training is to end early."""
         self._checkpoint: CheckpointInfo | None = None  # the newest committed
+        self._warm_start: Mapping[str, Any] | None = None
+        self._warm_start_lines: Sequence[str] = ()
         self._context, self._plan, self._feed = worker.context, worker.plan, feed
         self._sharding = worker.model.tables.plan if worker.model.tables is not None else {}
         self._last_step = job.last_step
@@ -86,7 +96,11 @@ class Reporter:
 
     def begin(self) -> None:
         """Let the driver know what this attempt trains with."""
-        self._feed.begin(describe(self._sharding))
+        self._feed.begin(describe(self._sharding), self._warm_start_lines)
+
+    def began_warm(self, report: WarmStartReport) -> None:
+        """Remember what the run took from another one."""
+        self._warm_start, self._warm_start_lines = report.to_json(), report.lines()
 
     def add(self, batch: ClickBatch, record: StepRecord, logits: Tensor) -> None:
         """Keep one step, on the device."""
@@ -134,9 +148,14 @@ class Reporter:
         self._last_row = rows[-1]
         self._stop_when_diverged(rows)
 
-    def evaluated(self, evaluation: dict[str, dict[str, float]]) -> None:
-        """Show a new evaluation, of the last step that was reported."""
+    def evaluated(self, step: int, evaluation: dict[str, dict[str, float]]) -> None:
+        """Compare and show a new evaluation, of the last step that was reported."""
         self._evaluation = evaluation
+        # Workers on other processors round otherwise, and all must agree on whether to end.
+        score = torch.tensor(
+            self.best.score(evaluation), dtype=torch.float64, device=self._context.device
+        )
+        self.best.add(step, evaluation, broadcast_from_first(score).item())
         self._send_again()
 
     def checkpointed(self, checkpoint: CheckpointInfo) -> None:
@@ -166,6 +185,8 @@ class Reporter:
             totals=self._totals.to_json(),
             evaluation=self._evaluation,
             window_steps=self._window.state_dict()["steps"],
+            warm_start=self._warm_start,
+            best=self.best.state_dict(),
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -186,7 +207,9 @@ class Reporter:
             saved_at: Unix seconds.
         """
         self._totals = Totals.from_json(summary.totals)
+        self._warm_start = summary.warm_start
         self._evaluation = dict(summary.evaluation)
+        self.best.load_state_dict(summary.best)
         auc, binary = (
             tensors[name] if self._context.rank == 0 else torch.zeros_like(tensors[name])
             for name in ("window.auc", "window.binary")

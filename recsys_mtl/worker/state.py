@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from recsys_mtl.config import RunConfig
-from recsys_mtl.data.plan import Plan
+from recsys_mtl.data.plan import Plan, last_step
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.distributed.sharding import (
     Lookup,
@@ -21,6 +21,7 @@ from recsys_mtl.distributed.sharding import (
 from recsys_mtl.gradients.operations import Operations
 from recsys_mtl.model.dropout import dropout_masks
 from recsys_mtl.model.forward import TaskGradients
+from recsys_mtl.worker.learning_rate import learning_rate_factor
 from recsys_mtl.worker.model import DistributedModel, merged_by_name
 from recsys_mtl.worker.optimizers import DenseOptimizer
 from recsys_mtl.worker.step_mode import StepMode, step_mode
@@ -58,6 +59,16 @@ class Worker:
         """What `step` computes."""
         compares = self.weigher.method.compares_gradients
         return step_mode(self.config.gradients, compares, step)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """What the learning rates of dense parameters and tables are multiplied by at `step`."""
+        training = self.config.training
+        return learning_rate_factor(
+            step,
+            last_step=last_step(self.plan, epochs=training.epochs, max_steps=training.max_steps),
+            warm_up_steps=training.warm_up_steps,
+            schedule=self.config.optimizer.schedule,
+        )
 
     def dropout_masks(self, step: int) -> dict[str, Tensor]:
         """Site to its [B, units] mask for this worker's lanes at `step`; empty without dropout."""

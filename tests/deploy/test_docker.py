@@ -229,7 +229,8 @@ def needed_by(requirements: list[str]) -> set[str]:
 
 def test_the_image_has_every_package_it_needs_and_none_of_the_tests() -> None:
     extras = PROJECT["optional-dependencies"]
-    needed = needed_by([*PROJECT["dependencies"], *extras["pipelines"], *extras["s3"]])
+    shipped = [*extras["pipelines"], *extras["s3"], *extras["serve"]]
+    needed = needed_by([*PROJECT["dependencies"], *shipped])
     image = {name for name, (_, dev) in pins("cpu.lock.txt").items() if not dev}
     # Zone names for pandas, where the base image has none.
     assert image == needed | {"tzdata"}

@@ -6,6 +6,7 @@ the vectors themselves: nothing of sharding, cuts, flat memory, Gram matrices or
 
 # B batch rows, E columns of all pooled embeddings, T tasks
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding_bag
 
-from recsys_mtl.config import RunConfig, SgdConfig
+from recsys_mtl.config import CosineSchedule, RunConfig, SgdConfig
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.features import table_sizes
@@ -24,7 +25,7 @@ from recsys_mtl.model.bodies.build import body_factory, build_body
 from recsys_mtl.model.bodies.contract import BodyInputs, MultiTaskBody
 from recsys_mtl.model.dropout import dropout_masks
 from recsys_mtl.model.embeddings import initial_rows
-from recsys_mtl.worker.build import body_shape
+from recsys_mtl.worker.body import body_shape
 from tests.distributed.plain_methods import plain_method
 
 
@@ -70,22 +71,35 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
                 )
             coefficients, weights = cached
             outside = coefficients if config.gradients.scope == "all" else weights
-            warm_up = min(1.0, (batch.step + 1) / (config.training.warm_up_steps + 1))
+            factor = plain_factor(config, batch.step)
             with torch.no_grad():
                 for name, parameter in shared.items():
                     update = torch.tensordot(coefficients, evidence.shared[name], dims=1)
-                    parameter -= warm_up * dense.learning_rate * update
+                    parameter -= factor * dense.learning_rate * update
                 for name, parameter in own.items():
-                    parameter -= warm_up * dense.learning_rate * evidence.own[name]
+                    parameter -= factor * dense.learning_rate * evidence.own[name]
                 for name, table in tables.items():
                     update = torch.tensordot(outside, evidence.tables[name], dims=1)
-                    table -= warm_up * config.optimizer.tables.learning_rate * update
+                    table -= factor * config.optimizer.tables.learning_rate * update
             for name, value in zip(found, (evidence.losses, weights, coefficients), strict=True):
                 found[name].append(value)
     return {name: torch.stack(values) for name, values in found.items()} | {
         "parameters": {name: p.detach() for name, p in (shared | own).items()},
         "tables": {f"tables.{name}": table.detach() for name, table in tables.items()},
     }
+
+
+def plain_factor(config: RunConfig, step: int) -> float:
+    """What learning rates are multiplied by in a run that `max_steps` ends."""
+    warm_up, end = config.training.warm_up_steps, config.training.max_steps
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    if config.optimizer.schedule.kind == "constant":
+        return 1.0
+    assert isinstance(config.optimizer.schedule, CosineSchedule)
+    assert end is not None
+    final, angle = config.optimizer.schedule.final_factor, math.pi * (step - warm_up)
+    return final + (1 - final) * (1 + math.cos(angle / (end - warm_up))) / 2
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from pipelines import synthetic_clicks
 from recsys_mtl.config import RunConfig
 from recsys_mtl.config.file import load_config
+from recsys_mtl.driver.committed import checkpoints_of
 from recsys_mtl.driver.launch import launch
+from recsys_mtl.driver.storage import Folder
 from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
 from recsys_mtl.metrics.trace import read_trace
 from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks, MultiTaskBody
@@ -97,8 +99,7 @@ def trace_of(folder: Path, run: str) -> pd.DataFrame:
 
 
 def committed(folder: Path, run: str) -> list[str]:
-    index = folder / "runs" / run / "local_checkpoints.json"
-    return list(json.loads(index.read_text())["checkpoints"]) if index.exists() else []
+    return [c.name for c in checkpoints_of(Folder(f"{folder}/runs/{run}"))]
 
 
 def tensors_of(folder: Path, run: str) -> dict[str, Tensor]:
@@ -163,8 +164,18 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(
 def test_the_numbers_are_those_of_one_worker_on_ray(
     folder: Path, undisturbed: pd.DataFrame, cluster: dict[str, str], environment: dict[str, str]
 ) -> None:
-    done = recsys_mtl(cluster, *command(folder, "on_ray", num_workers=1))
+    # Evaluations between change no number of training.
+    compared = (
+        "training.evaluation_interval_steps=20",
+        "training.best_by=mean_auc",
+        "training.checkpoints_kept=1",
+    )
+    done = recsys_mtl(cluster, *command(folder, "on_ray", *compared, num_workers=1))
     assert done.returncode == 0, done.stderr
+    best = json.loads((folder / "runs" / "on_ray" / "result.json").read_text())["best"]
+    found = checkpoints_of(Folder(f"{folder}/runs/on_ray"))
+    assert {c.step for c in found} == {best["step"], STEPS}
+    assert {c.name: c.score for c in found}[best["checkpoint"]] == best["value"]
     pd.testing.assert_frame_equal(
         losses_and_weights(trace_of(folder, "on_ray")),
         losses_and_weights(undisturbed),

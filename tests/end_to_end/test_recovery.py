@@ -85,6 +85,13 @@ def test_a_killed_worker_is_replaced_and_two_still_train_what_one_trains(
     assert_same_training(trace, result, undisturbed, result_of(runs, "undisturbed"))
 
 
+def test_what_ray_says_of_a_killed_worker_stands_between_our_lines_as_one_of_them(
+    killed_run: KilledRun,
+) -> None:
+    told = [json.loads(line) for line in killed_run.printed.splitlines()]
+    assert all(event.keys() >= {"time", "level", "event", "message"} for event in told)
+
+
 def test_a_run_on_s3_ended_by_sigterm_goes_on_with_other_workers_and_says_when_finished(
     shared_place: Place,
     cluster: dict[str, str],
@@ -135,6 +142,20 @@ def test_a_run_of_another_method_is_refused(
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in ("method.alpha: 0.5 -> 2", "--fresh"))
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_run_that_has_trained_more_steps_is_refused_before_ray_starts(
+    shared_place: Place, cluster: dict[str, str], undisturbed: pd.DataFrame
+) -> None:
+    config = shared_place.folder / "runs" / "undisturbed" / "config.yaml"
+    before = config.read_bytes()
+    nowhere = cluster | {"RAY_ADDRESS": "127.0.0.1:1"}
+    overrides = ("training.max_steps=7", "training.log_interval_steps=3")
+    refused = recsys_mtl(nowhere, *arguments(shared_place, "undisturbed", *overrides))
+    assert refused.returncode == 2
+    (told,) = map(json.loads, refused.stderr.splitlines())
+    assert f"has trained {STEPS} steps, more than the 7 that training.epochs" in told["message"]
+    assert config.read_bytes() == before
 
 
 def test_a_second_driver_waits_for_the_first_and_sigterm_ends_one_that_has_no_workers_yet(

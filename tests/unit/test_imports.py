@@ -16,6 +16,9 @@ import pytest
         ("a local run", "recsys_mtl.driver.launch, recsys_mtl.driver.local_runner", "ray"),
         ("a reader of ids", "recsys_mtl.data.ids", "torch"),
         ("a reader of batches", "recsys_mtl.data.stream", "torchrec"),
+        ("a server of a bundle", "recsys_mtl.serving.scorer", "torchrec"),
+        ("a server of a bundle", "recsys_mtl.serving.scorer", "ray"),
+        ("an export", "recsys_mtl.driver.export", "ray"),
     ],
 )
 def test_a_process_starts_without_what_it_does_not_need(

@@ -96,6 +96,7 @@ def combined_adam_kernel(
     beta1: tl.float64,
     beta2: tl.float64,
     epsilon: tl.float64,
+    decay: tl.float64,
     NUM_TASKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -104,7 +105,8 @@ def combined_adam_kernel(
     Gradients [[1, 0], [-1, 1]] with the coefficients [2, 1.5] and clip 0.5 have the clipped
     update [0.25, 0.75]. With the factors [1, 10] of a first step of learning rate 0.1, beta1 0.9
     and beta2 0.99, and moments 0, these become [0.025, 0.075] and [0.000625, 0.005625], and both
-    parameters fall by 0.1, but for epsilon: 0.025 / (10 sqrt(0.000625)) = 0.1.
+    parameters fall by 0.1, but for epsilon: 0.025 / (10 sqrt(0.000625)) = 0.1. With the decay 0.01
+    a parameter of 2 first falls to 1.98.
 
     The update is rounded once to the parameter's dtype, as `combine_gradients` rounds it; Adam is
     computed in float64 and rounded where it is written.
@@ -116,6 +118,7 @@ def combined_adam_kernel(
         skip: [] bool.
         factors: [2] float64, of `adam_factors_kernel`.
         parameter, first_moment, second_moment: [P], float32 or float64.
+        decay: the share of the parameter that goes before it moves, 0 for Adam.
 
     Moves (T s + 3 u) P bytes in, s the bytes of a gradient's entry and u of a parameter's, and
     3 u P out; the 8 T + 25 of the scalars come from the cache, but for the first program. Where
@@ -137,7 +140,7 @@ def combined_adam_kernel(
         first += (gradient - first) * (1.0 - beta1)
         second += (gradient * gradient - second) * (1.0 - beta2)
         length = tl.sqrt(second) * tl.load(factors + 1) + epsilon
-        value -= tl.load(factors) * first / length
+        value = value * (1.0 - decay) - tl.load(factors) * first / length
         tl.store(first_moment + places, first.to(dtype), mask=inside)
         tl.store(second_moment + places, second.to(dtype), mask=inside)
         tl.store(parameter + places, value.to(dtype), mask=inside)

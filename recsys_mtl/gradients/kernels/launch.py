@@ -185,12 +185,14 @@ def combined_adam_step(
     beta1: float,
     beta2: float,
     epsilon: float,
+    weight_decay: float = 0.0,
 ) -> None:
-    """Move the parameter by Adam along clip * sum_i c_i g_i, in one pass over memory.
+    """Move the parameter by AdamW along clip * sum_i c_i g_i, in one pass over memory.
 
     The same as `combine_gradients(task_gradients, clip * coefficients)` given to
-    `torch.optim.Adam(fused=True)`, whose state this reads and writes; where `skip` is set, nothing
-    moves, the step count included, as with its `found_inf`.
+    `torch.optim.AdamW(fused=True)`, whose state this reads and writes; where `skip` is set, nothing
+    moves or decays, the step count included, as with its `found_inf`. Without weight decay it is
+    Adam.
 
     Args:
         task_gradients: [T, P], any floating dtype; copied only where columns are not adjacent.
@@ -236,6 +238,7 @@ def combined_adam_step(
             beta1,
             beta2,
             epsilon,
+            learning_rate * weight_decay,
             NUM_TASKS=num_tasks,
             BLOCK=block,
             num_warps=_WARPS,

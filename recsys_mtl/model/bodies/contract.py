@@ -88,6 +88,14 @@ class MultiTaskBody(nn.Module, ABC):
     def shared_layers(self) -> dict[str, tuple[str, ...]]:
         """Layer to the names of its parameters: each shared parameter is in one layer."""
 
+    def input_parameters(self) -> frozenset[str] | None:
+        """Names of the parameters [..., E + F], whose last dimension is the inputs' columns.
+
+        A warm start from a run with other features takes these over column by column. None where a
+        body does not say: then such a warm start is refused.
+        """
+        return None
+
     def trunk(self, inputs: BodyInputs, masks: DropoutMasks) -> Trunk:
         """The forward up to the representation, with what its backwards need.
 

@@ -106,6 +106,11 @@ class MixtureOfExperts(MultiTaskBody):
         names = [layer_name(depth) for depth in range(len(self.weights))]
         return {name: (f"{name}.weight", f"{name}.bias") for name in names}
 
+    def input_parameters(self) -> frozenset[str]:
+        """The first weights of the experts, and the gates."""
+        gates = (f"gates.{task}.weight" for task in self._task_names)
+        return frozenset({f"{layer_name(0)}.weight", *gates})
+
 
 def layer_name(depth: int) -> str:
     """The name of one depth of all experts."""

@@ -107,6 +107,13 @@ class SharedBottom(MultiTaskBody):
         names = [layer_name(d) for d, own in enumerate(self._own) if not own]
         return {name: (f"{name}.weight", f"{name}.bias") for name in names}
 
+    def input_parameters(self) -> frozenset[str]:
+        """The first layer's weight, or each task's."""
+        first = layer_name(0)
+        if not self._own[0]:
+            return frozenset({f"{first}.weight"})
+        return frozenset(f"{first}.{task}.weight" for task in self._task_names)
+
     def trunk(self, inputs: BodyInputs, masks: DropoutMasks) -> Trunk:
         """The layers below the first task-specific one."""
         if self._parting == 0:

@@ -81,12 +81,79 @@ REFUSALS = [
         "optimizer.tables.kind=adam",
         "optimizer.tables.kind: must be 'rowwise_adagrad', 'adagrad' or 'sgd' (found 'adam')",
     ),
-    ("optimizer.dense.kind=adamw", "optimizer.dense.kind: unknown 'adamw'; allowed: adam, sgd"),
+    (
+        "optimizer.dense.kind=lamb",
+        "optimizer.dense.kind: unknown 'lamb'; allowed: adam, adamw, sgd",
+    ),
+    (
+        "optimizer.dense={kind: adam, weight_decay: 0.1}",
+        "optimizer.dense.weight_decay: unknown key (value 0.1); allowed: kind, learning_rate, ",
+    ),
+    (
+        "optimizer.dense={kind: adamw, weight_decay: -0.1}",
+        "optimizer.dense.weight_decay: must be greater than or equal to 0 (found -0.1)",
+    ),
+    (
+        "optimizer.schedule=cosine",
+        "optimizer.schedule: must hold keys (found 'cosine'); allowed: kind (one of constant, lin",
+    ),
+    (
+        "optimizer.schedule.kind=step",
+        "optimizer.schedule.kind: unknown 'step'; allowed: constant, linear, cosine, exponential",
+    ),
+    (
+        "optimizer.schedule={kind: constant, final_factor: 0.1}",
+        "optimizer.schedule.final_factor: unknown key (value 0.1); allowed: kind",
+    ),
+    (
+        "optimizer.schedule={kind: linear, final_factor: 1.5}",
+        "optimizer.schedule.final_factor: must be less than or equal to 1 (found 1.5)",
+    ),
+    (
+        "optimizer.schedule={kind: cosine, final_factor: .nan}",
+        "optimizer.schedule.final_factor: must be a finite number (found nan)",
+    ),
+    (
+        "optimizer.schedule={kind: exponential, final_factor: 0}",
+        "optimizer.schedule.final_factor: must be greater than 0 (found 0)",
+    ),
+    (
+        "optimizer.schedule={kind: linear, decay_steps: 0}",
+        "optimizer.schedule.decay_steps: must be greater than or equal to 1 (found 0)",
+    ),
     (
         "optimizer.dense={kind: sgd, learning_rate: 1, beta1: 0.5}",
         "optimizer.dense.beta1: unknown key (value 0.5); allowed: kind, learning_rate",
     ),
     ("model.dropout=1", "model.dropout: must be less than 1 (found 1)"),
+    (
+        "training.best_by=accuracy",
+        "training.best_by: 'accuracy' is no number of an evaluation; allowed: mean_auc, auc:TASK, ",
+    ),
+    (
+        "training.best_by='auc:'",
+        "training.best_by: 'auc:' is no number of an evaluation; ",
+    ),
+    (
+        "training.best_by=log_loss:wish",
+        "training.best_by is log_loss:wish, and data.labels has no task 'wish'; its tasks: purchas",
+    ),
+    (
+        "training.best_by=mean_auc",
+        "training.best_by compares evaluations, and without training.evaluation_interval_steps the",
+    ),
+    (
+        "training.patience_evaluations=3",
+        "training.patience_evaluations counts evaluations without improvement, and training.best_b",
+    ),
+    (
+        "training.patience_evaluations=0",
+        "training.patience_evaluations: must be greater than or equal to 1 (found 0)",
+    ),
+    (
+        "training.checkpoints_kept=0",
+        "training.checkpoints_kept: must be greater than or equal to 1 (found 0)",
+    ),
     ("model.bottom_hidden_sizes=[]", "model.bottom_hidden_sizes: must not be empty (found [])"),
     ("model.bottom_hidden_sizes=5", "model.bottom_hidden_sizes: must be a list (found 5)"),
     (

@@ -102,6 +102,14 @@ def changes(path: Path, *overrides: str) -> list[str]:
         "data.on_error=skip",
         "training.epochs=5",
         "training.max_steps=5",
+        "training.warm_up_steps=5",
+        "training.checkpoints_kept=5",
+        "training={global_batch_size: 64, evaluation_interval_steps: 5, best_by: mean_auc}",
+        "training={global_batch_size: 64, evaluation_interval_steps: 5, best_by: 'auc:cart', "
+        "patience_evaluations: 2}",
+        "optimizer.dense={kind: adam, learning_rate: 5}",
+        "optimizer.tables.learning_rate=5",
+        "optimizer.schedule={kind: cosine, final_factor: 0.5}",
         "training.log_interval_steps=5",
         "training.checkpoint_interval_steps=null",
         "training.evaluation_interval_steps=5",
@@ -143,6 +151,8 @@ def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> Non
         ("gradients.scope=bottom", ["gradients.scope: 'all' -> 'bottom'"]),
         ("training.precision=bfloat16", ["training.precision: 'float32' -> 'bfloat16'"]),
         ("optimizer.tables.kind=sgd", ["optimizer.tables.kind: 'rowwise_adagrad' -> 'sgd'"]),
+        ("optimizer.dense={kind: adamw}", ["optimizer.dense.kind: 'adam' -> 'adamw'"]),
+        ("optimizer.dense={kind: adam, beta1: 0.5}", ["optimizer.dense.beta1: 0.9 -> 0.5"]),
         ("training.global_batch_size=8", ["training.global_batch_size: 64 -> 8"]),
         ("training.gradient_clip_norm=1.0", ["training.gradient_clip_norm: None -> 1.0"]),
     ],
@@ -168,6 +178,12 @@ def test_a_window_is_minutes_hours_or_days(run_yaml: Path, window: str, seconds:
     label = f"{{column: buy, event_time: t, window: {window}}}"
     config = load_config(run_yaml, (f"data.labels.purchase={label}",))
     assert config.data.labels["purchase"].window_seconds == seconds
+
+
+def test_weight_decay_may_change_as_a_learning_rate_may(run_yaml: Path) -> None:
+    decays = ("optimizer.dense={kind: adamw, weight_decay: 0.1}", "optimizer.dense={kind: adamw}")
+    before, now = (load_config(run_yaml, (override,)) for override in decays)
+    assert changes_between(before, now) == []
 
 
 def test_a_new_feature_and_a_new_order_are_changes(run_yaml: Path, tmp_path: Path) -> None:
@@ -239,7 +255,7 @@ def test_every_section_and_field_is_described() -> None:
 
 
 def test_every_path_that_may_change_exists(run_yaml: Path) -> None:
-    tree: Any = load_config(run_yaml).model_dump()
+    tree: Any = load_config(run_yaml, ("optimizer.dense={kind: adamw}",)).model_dump()
     for path in MAY_CHANGE:
         place = tree
         for key in path.split("."):

@@ -4,38 +4,25 @@ Trained tables rely on it: should a test here fail, the rule or a library's hash
 `ID_ENCODING_VERSION` must say so.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_mtl.data.ids import ID_ENCODING_VERSION, rows_of_integers, rows_of_strings
+from recsys_mtl.data.ids import golden_vectors, row_of, rows_of_integers, rows_of_strings
 from tests.unit.data.click_logs import fresh_generator
 from tests.unit.data.plain_ids import plain_row, siphash24, splitmix64_finaliser
 
-GOLDEN = json.loads(Path(__file__).with_name("id_golden_vectors.json").read_text("utf-8"))
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 ROWS = st.integers(1, 100) | st.integers(1, 2**32 - 1)
 
 
-def row_of(value: int | str, rows: int) -> int:
-    """What the package gives for one value, as the type that holds it."""
-    if isinstance(value, str):
-        return int(rows_of_strings(np.array([value], dtype=object), rows)[0])
-    kind = np.uint64 if value >= 2**63 else np.int64
-    return int(rows_of_integers(np.array([value], dtype=kind), rows)[0])
-
-
 def test_the_golden_vectors_hold_for_the_package_and_for_its_twin() -> None:
-    assert GOLDEN["id_encoding_version"] == ID_ENCODING_VERSION
-    assert len(GOLDEN["vectors"]) == 50
-    for vector in GOLDEN["vectors"]:
-        value, rows, row = vector["value"], vector["rows"], vector["row"]
-        assert (row_of(value, rows), plain_row(value, rows)) == (row, row), vector
+    vectors = golden_vectors()
+    assert len(vectors) == 50
+    for value, rows, row in vectors:
+        assert (row_of(value, rows), plain_row(value, rows)) == (row, row), value
 
 
 def test_the_twin_s_siphash_is_the_published_one() -> None:

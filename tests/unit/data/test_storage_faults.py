@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys_mtl.data import stream
+from recsys_mtl.data import row_groups
 from recsys_mtl.data.schema import DataError
 from tests.unit.data.click_logs import FILES, Log, global_batches, write_log
 
@@ -27,15 +27,15 @@ class FailingFirst:
 def failing(monkeypatch: pytest.MonkeyPatch, *errors: OSError) -> list[FailingFirst]:
     """Make every reader's storage raise `errors` first; returns the storages made."""
     made: list[FailingFirst] = []
-    url_to_fs = stream.fsspec.core.url_to_fs
+    url_to_fs = row_groups.fsspec.core.url_to_fs
 
     def wrapped(url: str) -> tuple[FailingFirst, str]:
         filesystem, path = url_to_fs(url)
         made.append(FailingFirst(filesystem, *errors))
         return made[-1], path
 
-    monkeypatch.setattr(stream.fsspec.core, "url_to_fs", wrapped)
-    monkeypatch.setattr(stream, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(row_groups.fsspec.core, "url_to_fs", wrapped)
+    monkeypatch.setattr(row_groups, "_PAUSES_SECONDS", (0.0, 0.0))
     return made
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mtl.data import stream
+from recsys_mtl.data import background, stream
 from recsys_mtl.data.plan import plan_of
 from recsys_mtl.data.schema import DataError
 from tests.unit.data.click_logs import (
@@ -215,7 +215,7 @@ def test_reading_stays_within_the_prefetch(tmp_path: Path) -> None:
     log = Log(write_log(tmp_path, [[20]]), lanes=1, rows_per_lane=1, prefetch_batches=3)
     with log.stream(0, 20) as batches:
         time.sleep(0.3)
-        assert batches._queue.qsize() == 3
+        assert batches._background._queue.qsize() == 3
         assert len(list(batches)) == 20
 
 
@@ -223,13 +223,13 @@ def test_reading_stays_within_the_prefetch(tmp_path: Path) -> None:
 def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stream.BatchStream]:
     """A stream whose first read does not end before the test does."""
     answer = threading.Event()
-    monkeypatch.setattr(stream, "_STOP_SECONDS", 0.1)
-    monkeypatch.setattr(stream, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr(background, "_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(background, "_READ_SECONDS", 0.2)
     monkeypatch.setattr(stream, "encode", lambda *_: answer.wait(20))
     batches = Log(write_log(tmp_path, FILES)).stream(0, 3)
     yield batches
     answer.set()
-    batches._thread.join(5)
+    batches._background._thread.join(5)
 
 
 def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
@@ -242,7 +242,7 @@ def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
 def test_a_read_that_hangs_ends_the_run_when_it_has_been_waited_for(
     hanging: stream.BatchStream,
 ) -> None:
-    with at_most(5), pytest.raises(TimeoutError, match=r"no batch for 0\.2 s"), hanging:
+    with at_most(5), pytest.raises(TimeoutError, match=r"no rows for 0\.2 s"), hanging:
         next(iter(hanging))
 
 

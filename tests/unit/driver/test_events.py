@@ -1,6 +1,7 @@
 """What people and programs read of a run."""
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recsys_mtl.driver.events import choose_format, log_error, log_event
+from recsys_mtl.driver.events import choose_format, log_error, log_event, tell_output_of
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +99,64 @@ def test_a_reader_that_has_gone_away_stops_nothing(format: str) -> None:
     process.stdout.close()
     _, errors = process.communicate("go\n", timeout=60)
     assert errors.startswith("went on")
+
+
+@pytest.fixture
+def library() -> Iterator[logging.Logger]:
+    """A library that logs in its own way; what it says is told as events while a test lasts."""
+    logger = logging.getLogger("chatty")
+    own = logging.StreamHandler(sys.stderr)
+    logger.addHandler(own)
+    yield logger.getChild("core")
+    logger.removeHandler(own)
+
+
+def test_what_a_library_logs_and_prints_is_json_on_stderr_between_our_own_lines(
+    library: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choose_format("json")
+    end = tell_output_of("chatty")
+    log_event("run", "begun")
+    library.warning("a token %s", "is used")
+    print("\x1b[33m(raylet)\x1b[0m A worker", "died\n\nIt was killed")
+    sys.stderr.write("half a ")
+    log_event("run", "ended")
+    sys.stderr.write("line\n")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        library.exception("it failed")
+    library.error("%d", "no number")
+    end()
+    print("as ever")
+    out, err = capsys.readouterr()
+    *ours, last = out.splitlines()
+    assert [json.loads(line)["message"] for line in ours] == ["begun", "ended"]
+    assert last == "as ever"
+    told = [json.loads(line) for line in err.splitlines()]
+    assert {event["event"] for event in told} == {"chatty"}
+    messages = [(event["level"], event["message"]) for event in told]
+    traceback = messages.pop(4)
+    assert messages == [
+        ("warning", "a token is used"),
+        ("warning", "(raylet) A worker died"),
+        ("warning", "It was killed"),
+        ("warning", "half a line"),
+        ("error", "%d"),
+    ]
+    assert traceback[0] == "error"
+    assert traceback[1].startswith("it failed\nTraceback")
+    assert traceback[1].endswith("ValueError: why")
+
+
+def test_people_read_a_library_s_records_as_sentences_and_its_prints_as_they_are(
+    library: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choose_format("text")
+    end = tell_output_of("chatty")
+    library.warning("a token is used")
+    print("printed")
+    end()
+    assert capsys.readouterr() == ("printed\n", "chatty: a token is used\n")
+    assert len(logging.getLogger("chatty").handlers) == 1
+    assert logging.getLogger("chatty").propagate

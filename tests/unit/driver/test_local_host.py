@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,11 @@ def host_of(run: Path, exporter: RunExporter) -> LocalHost:
     return LocalHost(context, exporter, LocalCheckpoints(str(run)))
 
 
+def metrics(step: int) -> dict[str, Any]:
+    """What a worker says with a checkpoint, as far as its host reads it."""
+    return {"step": step, "scores": {}}
+
+
 def write(folder: Path) -> None:
     (folder / "run.json").write_text("12345")
 
@@ -32,11 +38,11 @@ def test_a_commit_is_done_when_it_returns_and_a_later_process_finds_it(
 ) -> None:
     host, before = host_of(tmp_path, exporter), time.time()
     assert host.last_checkpoint() is None
-    committed = host.commit(write, {"step": 3}).wait()
+    committed = host.commit(write, metrics(3)).wait()
     assert before <= committed.committed_at <= time.time()
     assert committed.size_bytes == 5
     assert 0 < committed.seconds < 60
-    assert host.metrics == {"step": 3}
+    assert host.metrics == metrics(3)
     for found in (host.last_checkpoint(), host_of(tmp_path, exporter).last_checkpoint()):
         assert found is not None
         assert found.read("run.json") == b"12345"
@@ -49,17 +55,17 @@ def test_a_commit_that_fails_leaves_the_metrics_of_the_last_one(
         raise OSError("the disk is full")
 
     host = host_of(tmp_path, exporter)
-    host.commit(write, {"step": 3})
+    host.commit(write, metrics(3))
     with pytest.raises(OSError, match="full"):
-        host.commit(fail, {"step": 6})
-    assert host.metrics == {"step": 3}
+        host.commit(fail, metrics(6))
+    assert host.metrics == metrics(3)
 
 
 def test_the_exporter_has_each_snapshot_as_soon_as_it_was_sent(
     tmp_path: Path, exporter: RunExporter
 ) -> None:
     feed = host_of(tmp_path, exporter).feed
-    feed.begin(["worker 0: all tables"])
+    feed.begin(["worker 0: all tables"], [])
     for step in (10, 20):
         feed.send(snapshot(step=step))
         shown = exporter.status().view.snapshot

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from recsys_mtl.config.file import load_config
+from recsys_mtl.data.manifest import Manifest, RowGroup
+from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import choose_format
 from recsys_mtl.driver.result import result_of, show_result
 from recsys_mtl.gradients.methods import uniform
@@ -69,6 +71,9 @@ def metrics_of(flags: Mapping[str, int] | None = None, **purchase: float) -> dic
     numbers |= {"positives": 10, "rows": 100, "not_finite": 0, "weight": 250.0}
     return {
         "step": 4,
+        "best": None,
+        "stopped_early": False,
+        "warm_start": None,
         "epochs": 1.0,
         "evaluation": {"purchase": numbers | purchase, "cart": numbers},
         "parameters": {"shared": 424, "tables": 1056, "task_specific": 27},
@@ -78,19 +83,39 @@ def metrics_of(flags: Mapping[str, int] | None = None, **purchase: float) -> dic
 
 
 def result(
-    tmp_path: Path, metrics: Mapping[str, Any], *overrides: str, needs: frozenset[Need] = COMPARING
+    tmp_path: Path,
+    metrics: Mapping[str, Any],
+    *overrides: str,
+    needs: frozenset[Need] = COMPARING,
+    best_checkpoint: CommittedCheckpoint | None = None,
 ) -> dict[str, Any]:
     """The result of a run whose method has these needs."""
     config = load_config(write_run(tmp_path), overrides)
     method = Method("mine", needs, uniform.weigh_tasks)
     settings = {"kind": "mine"}
-    return result_of(config, metrics, wall_seconds=3.0, method=method, method_settings=settings)
+    return result_of(
+        config,
+        metrics,
+        wall_seconds=3.0,
+        best_checkpoint=best_checkpoint,
+        train=Manifest("clicks/train", (RowGroup("a", 0, 200),), "abc"),
+        evaluation=Manifest("clicks/eval", (RowGroup("b", 0, 60), RowGroup("b", 1, 40)), "def"),
+        method=method,
+        method_settings=settings,
+    )
 
 
 def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -> None:
     made = result(tmp_path, metrics_of())
     assert made["rejected_rows"] == 7
     assert made["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
+
+
+def test_the_result_says_of_which_rows_it_is(tmp_path: Path) -> None:
+    assert result(tmp_path, metrics_of())["data"] == {
+        "train": {"url": "clicks/train", "rows": 200, "digest": "abc"},
+        "eval": {"url": "clicks/eval", "rows": 100, "digest": "def"},
+    }
 
 
 def test_the_result_has_what_each_task_came_to(tmp_path: Path) -> None:
@@ -157,6 +182,71 @@ def test_the_driver_s_process_counts_as_a_worker_where_it_trains(
 ) -> None:
     made = result(tmp_path, metrics_of(), f"cluster.num_workers={num_workers}")
     assert made["world_size"] == world_size
+
+
+BEST: dict[str, Any] = {
+    "by": "log_loss:cart",
+    "value": 0.25,
+    "step": 900,
+    "evaluations_since": 3,
+    "evaluations_without_score": 0,
+    "scored_by": "log_loss:cart@abc",
+    "tasks": {"cart": {"log_loss": 0.25, "auc": math.nan}},
+}
+
+
+def test_the_result_has_the_best_evaluation_and_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint = CommittedCheckpoint("checkpoint_7", 900, -0.25, "log_loss:cart@abc")
+    metrics = metrics_of() | {"best": BEST, "stopped_early": True}
+    made = result(tmp_path, metrics, best_checkpoint=checkpoint)
+    expected = {"checkpoint": "checkpoint_7", "tasks": {"cart": {"log_loss": 0.25, "auc": None}}}
+    assert made["best"] == BEST | expected
+    assert made["stopped_early"] is True
+    json.dumps(made, allow_nan=False)
+
+
+def test_without_best_by_no_evaluation_is_the_best(tmp_path: Path) -> None:
+    made = result(tmp_path, metrics_of())
+    assert (made["best"], made["stopped_early"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stopped_early", "told"),
+    [
+        ({"step": 1200}, False, []),
+        (
+            {},
+            False,
+            [
+                "best log_loss:cart: 0.2500 at step 900, in checkpoint_7; the numbers above are of "
+                "step 1,200"
+            ],
+        ),
+        (
+            {"step": 1200, "evaluations_without_score": 2},
+            True,
+            [
+                "stopped early, after 3 evaluations that were not better than the best",
+                "2 evaluations had no log_loss:cart",
+            ],
+        ),
+        (
+            {"step": None, "value": None, "evaluations_without_score": 2},
+            False,
+            ["no evaluation has a log_loss:cart, so none is the best"],
+        ),
+    ],
+)
+def test_the_end_says_where_the_best_evaluation_was(
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    stopped_early: bool,
+    told: list[str],
+) -> None:
+    best = BEST | {"checkpoint": "checkpoint_7"} | changes
+    plain = shown(capsys, RESULT)
+    lines = shown(capsys, RESULT | {"best": best, "stopped_early": stopped_early})
+    assert [line for line in lines if line not in plain] == told
 
 
 def shown(capsys: pytest.CaptureFixture[str], result: dict[str, Any]) -> list[str]:

@@ -56,7 +56,7 @@ def test_a_slow_exporter_gets_the_newest_snapshot_and_no_queue(actor: Actor) -> 
 def test_every_report_says_of_which_attempt_it_is(actor: Actor) -> None:
     for _ in range(2):
         feeding = ExporterFeed(actor)
-        feeding.begin(["user: rank 0"])
+        feeding.begin(["user: rank 0"], [])
         feeding.send(snapshot())
     assert actor.attempts == actor.begun
     assert [attempt.sharding for attempt in actor.begun] == [("user: rank 0",)] * 2
@@ -90,7 +90,7 @@ def test_the_sign_to_stop_is_asked_for_one_question_at_a_time(
 
 def test_other_ranks_feed_nobody() -> None:
     feeding = ExporterFeed(None)
-    feeding.begin([])
+    feeding.begin([], [])
     feeding.send(snapshot())
     feeding.close()
     assert feeding.stop_asked() is False

@@ -124,7 +124,12 @@ class Moved:
         self.step = torch.zeros(())
 
     def move(
-        self, gradients: Tensor, coefficients: Tensor, clip: float = 1.0, skip: bool = False
+        self,
+        gradients: Tensor,
+        coefficients: Tensor,
+        clip: float = 1.0,
+        skip: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         kernels.combined_adam_step(
             gradients,
@@ -139,6 +144,7 @@ class Moved:
             beta1=0.9,
             beta2=0.99,
             epsilon=1e-8,
+            weight_decay=weight_decay,
         )
 
     def state(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -155,15 +161,26 @@ def test_first_adam_step_of_a_hand_checked_pair() -> None:
     assert moved.step == 1
 
 
+def test_a_parameter_decays_by_its_share_before_it_moves() -> None:
+    moved = Moved(torch.tensor([1.0, 2.0]))
+    coefficients = torch.tensor([2.0, 1.5], dtype=torch.float64)
+    moved.move(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]), coefficients, clip=0.5, weight_decay=0.1)
+    torch.testing.assert_close(moved.parameter, torch.tensor([0.99 - 0.1, 1.98 - 0.1]))
+    torch.testing.assert_close(moved.first_moment, torch.tensor([0.025, 0.075]))
+
+
 @all_dtypes
-@pytest.mark.parametrize("num_columns", [64, 1_537])
+@pytest.mark.parametrize(("num_columns", "weight_decay"), [(64, 0.0), (1_537, 0.0), (129, 0.7)])
 def test_steps_equal_those_of_combination_clip_and_fused_adam(
-    dtype: torch.dtype, num_columns: int
+    dtype: torch.dtype, num_columns: int, weight_decay: float
 ) -> None:
     parameter_dtype = torch.promote_types(dtype, torch.float32)
     start = draw(num_columns, dtype=parameter_dtype)
     moved, expected = Moved(start), torch.nn.Parameter(start.clone())
-    adam = torch.optim.Adam([expected], lr=0.1, betas=(0.9, 0.99), eps=1e-8, fused=True)
+    kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
+    adam = kind(
+        [expected], lr=0.1, betas=(0.9, 0.99), eps=1e-8, weight_decay=weight_decay, fused=True
+    )
     for skip in (False, True, False, False):
         # One sign a column: Adam divides by the gradient's size, and so would multiply the rounding
         # of tasks that cancel.
@@ -174,7 +191,7 @@ def test_steps_equal_those_of_combination_clip_and_fused_adam(
         expected.grad = plain.combine_gradients(gradients, clip * coefficients)
         adam.found_inf = torch.tensor(float(skip))  # type: ignore[attr-defined]
         adam.step()
-        moved.move(gradients, coefficients, clip, skip)
+        moved.move(gradients, coefficients, clip, skip, weight_decay)
     state = adam.state[expected]
     accuracy = 4 * torch.finfo(parameter_dtype).eps
     expected_state = (expected.detach(), state["exp_avg"], state["exp_avg_sq"], state["step"])
@@ -189,7 +206,8 @@ def test_nothing_moves_in_a_skipped_step_that_is_not_finite() -> None:
     gradients, coefficients = draw(2, 70), torch.ones(2, dtype=torch.float64)
     moved.move(gradients, coefficients)
     before = [tensor.clone() for tensor in moved.state()]
-    moved.move(gradients * math.nan, coefficients * math.nan, clip=math.nan, skip=True)
+    spoilt = gradients * math.nan, coefficients * math.nan
+    moved.move(*spoilt, clip=math.nan, skip=True, weight_decay=0.5)
     for found, value in zip(moved.state(), before, strict=True):
         assert torch.equal(found, value)
 

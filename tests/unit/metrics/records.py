@@ -71,6 +71,7 @@ def record(
         gram=gram if compared else None,
         skipped=torch.tensor(skipped),
         opposes=None if opposes is None else torch.tensor(opposes),
+        learning_rate_factor=0.75,
         update_norm=torch.tensor(1.5, dtype=torch.float64),
         applied=torch.linspace(0.5, 1.0, len(gradients), dtype=torch.float64),
         rows=torch.tensor(rows),

@@ -44,6 +44,7 @@ def test_a_row_holds_what_a_person_computes_from_the_gradients() -> None:
     assert (row["rejected_rows_unreadable"], row["rejected_rows_label"]) == (2, 1)
     assert (row["conflict"], row["min_norm"], row["skipped"]) == (True, False, False)
     assert row["update_norm"] == 1.5
+    assert row["learning_rate_factor"] == 0.75
     assert of_tasks(row, "loss") == pytest.approx([0.1, 0.2, 0.3])
     assert of_tasks(row, "gradient_norm") == pytest.approx([5.0, 5.0, math.sqrt(2)])
     assert of_tasks(row, "applied_cosine") == pytest.approx([0.5, 0.75, 1.0])

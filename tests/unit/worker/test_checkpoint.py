@@ -14,8 +14,8 @@ from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.data.ids import ID_ENCODING_VERSION
 from recsys_mtl.distributed.alone import alone
-from recsys_mtl.driver.local_checkpoints import LocalCheckpoint
 from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.worker.checkpoint import VERSION, earlier_plan, restore_run
 from recsys_mtl.worker.named_tensors import save_tensors
 from tests.unit.run_files import write_run
@@ -32,7 +32,7 @@ def _one_worker() -> Iterator[None]:
 
 def saved_by(
     folder: Path, config: RunConfig, plan: object, changes: Mapping[str, object] | None = None
-) -> LocalCheckpoint:
+) -> StoredCheckpoint:
     """The checkpoint of step 3, without tensors; `changes` are of what it says of its run."""
     said = {
         "version": VERSION,
@@ -41,6 +41,7 @@ def saved_by(
         "saved_at": 0.0,
         "config": config.model_dump(mode="json"),
         "data_digest": "abc",
+        "column_families": {},
         "sharding_plan": plan,
         "totals": {},
         "evaluation": {},
@@ -48,11 +49,11 @@ def saved_by(
     }
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "run.json").write_text(json.dumps(said | dict(changes or {})))
-    return LocalCheckpoint(Folder(str(folder)), "checkpoint")
+    return StoredCheckpoint(Folder(str(folder)), "checkpoint")
 
 
 def restore(
-    source: LocalCheckpoint, config: RunConfig, last_step: int = 9, **tensors: Tensor
+    source: StoredCheckpoint, config: RunConfig, last_step: int = 9, **tensors: Tensor
 ) -> int:
     """Go on from it with a worker that has these tensors."""
     worker: Any = SimpleNamespace(state_dict=lambda: tensors)

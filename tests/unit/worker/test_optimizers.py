@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.config import AdamConfig, SgdConfig
+from recsys_mtl.config import AdamConfig, AdamWConfig, DenseConfig, SgdConfig
 from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.model.flat_memory import FlatMemory
-from recsys_mtl.worker.optimizers import DenseOptimizer, warm_up_factor
+from recsys_mtl.worker.learning_rate import warm_up_factor
+from recsys_mtl.worker.optimizers import DenseOptimizer
 
 ADAM = AdamConfig(learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3)
+ADAMW = AdamWConfig(
+    kind="adamw", learning_rate=0.03, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.5
+)
 SGD = SgdConfig(kind="sgd", learning_rate=0.1)
 LAYERS = {
     "shared": {"bottom.weight": (6, 5), "bottom.bias": (6,), "above.weight": (2, 2)},
@@ -35,7 +39,7 @@ class Trained(NamedTuple):
     def vectors(self) -> list[Tensor]:
         return [self.shared.vector, self.task_specific.vector]
 
-    def optimizer(self, settings: AdamConfig | SgdConfig) -> DenseOptimizer:
+    def optimizer(self, settings: DenseConfig) -> DenseOptimizer:
         return DenseOptimizer(settings, *self.vectors, TORCH)
 
     def state_of(self, optimizer: DenseOptimizer) -> dict[str, Tensor]:
@@ -57,13 +61,14 @@ def copied(trained: Trained) -> Trained:
     return copy.deepcopy(trained)
 
 
-def plain(optimizer: AdamConfig | SgdConfig, vectors: list[Tensor]) -> torch.optim.Optimizer:
+def plain(optimizer: DenseConfig, vectors: list[Tensor]) -> torch.optim.Optimizer:
     """torch's optimizer without fused kernels."""
     if isinstance(optimizer, SgdConfig):
         return torch.optim.SGD(vectors, lr=optimizer.learning_rate, fused=False, foreach=False)
-    return torch.optim.Adam(
-        vectors, lr=0.03, betas=(0.8, 0.95), eps=1e-3, fused=False, foreach=False
-    )
+    adam = {"lr": 0.03, "betas": (0.8, 0.95), "eps": 1e-3, "fused": False, "foreach": False}
+    if isinstance(optimizer, AdamWConfig):
+        return torch.optim.AdamW(vectors, weight_decay=0.5, **adam)
+    return torch.optim.Adam(vectors, **adam)
 
 
 def draw_gradients(trained: Trained) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,11 +93,11 @@ def numbers(state: dict[str, Tensor]) -> dict[str, list[float]]:
     return {name: tensor.flatten().tolist() for name, tensor in state.items()}
 
 
-both = pytest.mark.parametrize("settings", [ADAM, SGD])
+each = pytest.mark.parametrize("settings", [ADAM, ADAMW, SGD])
 
 
-@both
-def test_steps_are_those_of_torch_s_unfused_optimizer(settings: AdamConfig | SgdConfig) -> None:
+@each
+def test_steps_are_those_of_torch_s_unfused_optimizer(settings: DenseConfig) -> None:
     found = fresh()
     expected = clones(found.vectors)
     ours, theirs = found.optimizer(settings), plain(settings, expected)
@@ -107,10 +112,10 @@ def test_steps_are_those_of_torch_s_unfused_optimizer(settings: AdamConfig | Sgd
         assert_same(found.vectors, expected)
 
 
-@both
+@each
 @pytest.mark.parametrize("spoil", [torch.zeros_like, lambda g: g / 0, lambda g: g])
 def test_a_skipped_step_moves_nothing_and_does_not_count(
-    settings: AdamConfig | SgdConfig, spoil: Callable[[Tensor], Tensor]
+    settings: DenseConfig, spoil: Callable[[Tensor], Tensor]
 ) -> None:
     found = fresh()
     undisturbed = copied(found)
@@ -126,8 +131,8 @@ def test_a_skipped_step_moves_nothing_and_does_not_count(
     assert numbers(found.state_of(ours)) == numbers(undisturbed.state_of(other))
 
 
-@both
-def test_state_loaded_in_place_goes_on_as_if_undisturbed(settings: AdamConfig | SgdConfig) -> None:
+@each
+def test_state_loaded_in_place_goes_on_as_if_undisturbed(settings: DenseConfig) -> None:
     undisturbed = fresh()
     first = undisturbed.optimizer(settings)
     for _ in range(3):
@@ -147,9 +152,10 @@ def test_state_loaded_in_place_goes_on_as_if_undisturbed(settings: AdamConfig | 
     assert numbers(resumed.state_of(second)) == numbers(undisturbed.state_of(first))
 
 
-def test_adam_s_state_has_the_parameters_names_and_shapes() -> None:
+@pytest.mark.parametrize("settings", [ADAM, ADAMW])
+def test_adam_s_state_has_the_parameters_names_and_shapes(settings: DenseConfig) -> None:
     trained = fresh()
-    shapes = {n: tuple(t.shape) for n, t in trained.state_of(trained.optimizer(ADAM)).items()}
+    shapes = {n: tuple(t.shape) for n, t in trained.state_of(trained.optimizer(settings)).items()}
     parameters = LAYERS["shared"] | LAYERS["task_specific"]
     expected = {
         f"{moment}.{name}": shape
@@ -183,17 +189,16 @@ def test_adam_s_state_is_there_before_the_first_step_and_counts_steps() -> None:
     assert after["adam_steps.shared"] == after["adam_steps.task_specific"] == 1.0
 
 
+def test_weights_and_biases_decay_by_the_learning_rate_of_the_step() -> None:
+    trained = fresh()
+    before = clones(trained.vectors)
+    still = [torch.zeros_like(tensor) for tensor in draw_gradients(trained)]
+    trained.optimizer(ADAMW).step(*still, skip=KEEP, factor=0.25)
+    assert_same(trained.vectors, [(1 - 0.25 * 0.03 * 0.5) * vector for vector in before])
+
+
 def test_gradient_descent_keeps_no_state() -> None:
     trained = fresh()
     optimizer = trained.optimizer(SGD)
     optimizer.step(*draw_gradients(trained), skip=KEEP, factor=1.0)
     assert trained.state_of(optimizer) == {}
-
-
-def test_warm_up_rises_linearly_to_one_and_stays() -> None:
-    factors = [warm_up_factor(step, 4) for step in range(7)]
-    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
-
-
-def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
-    assert warm_up_factor(0, 0) == 1.0

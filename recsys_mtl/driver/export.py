@@ -1,0 +1,250 @@
+"""A run's checkpoint to a bundle (`recsys_mtl/serving/bundle.py`), without Ray.
+
+Tables go from the checkpoint's shards straight into the bundle's files, one after the other.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recsys_mtl.config import FeatureColumns, RunConfig, UserError
+from recsys_mtl.data.features import table_rows, table_sizes
+from recsys_mtl.data.manifest import list_files
+from recsys_mtl.data.schema import (
+    UNREADABLE,
+    feature_columns,
+    in_one_line,
+    is_list,
+    probability_column,
+)
+from recsys_mtl.driver.storage import Folder, storage_url
+from recsys_mtl.driver.trained_run import TrainedRun, open_run
+from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
+from recsys_mtl.model.bodies.contract import MultiTaskBody
+from recsys_mtl.model.ownership import BodyError
+from recsys_mtl.model.served import export_body
+from recsys_mtl.serving.bundle import (
+    BUNDLE_VERSION,
+    DESCRIPTION,
+    EXAMPLES,
+    MODEL,
+    Bundle,
+    Origin,
+    StoredTable,
+    columns_of,
+    id_encoding,
+    write_checksums,
+)
+from recsys_mtl.serving.rows import RowsError
+from recsys_mtl.serving.scorer import Scorer
+from recsys_mtl.worker.body import body_shape
+from recsys_mtl.worker.named_tensors import compare_tensors, load_alone
+
+_EXAMPLE_ROWS = 100
+
+
+def export_run(
+    url: str,
+    out: str,
+    *,
+    checkpoint: str = "last",
+    examples: str | None = None,
+    body: BodyFactory | None = None,
+) -> Bundle:
+    """Write the bundle of a run's checkpoint; it appears whole, or not at all.
+
+    Args:
+        url: the run's folder.
+        out: a folder or URL, not there yet or empty.
+        checkpoint: `last`, `best` or a name.
+        examples: a log whose first rows become the bundle's examples; data.eval when not given.
+        body: makes the body that the run was trained with, where that was one of the user's own.
+
+    Raises:
+        UserError: there is no such run or checkpoint, `out` holds files, the checkpoint does not
+            hold this body, the body cannot be exported, or the log of examples cannot be read.
+    """
+    run = open_run(url, checkpoint)
+    config = run.config
+    _refuse_taken_names(config)
+    parent, name = _place_of(out)
+    with parent.new_folder(name) as folder, run.source.as_folder() as tensors:
+        made = _read_body(config, tensors, body)
+        tables = _write_tables(config.data, tensors, folder)
+        try:
+            program = export_body(made, body_shape(config))
+        except BodyError as error:
+            raise UserError(str(error)) from error
+        torch.export.save(program, folder / MODEL)
+        bundle = _description(run, tables)
+        (folder / DESCRIPTION).write_text(bundle.to_json(), encoding="utf-8")
+        _write_examples(config, folder, examples or config.data.eval)
+        write_checksums(folder)
+    return bundle
+
+
+def _place_of(out: str) -> tuple[Folder, str]:
+    """The folder that will hold the bundle, and the bundle's name there.
+
+    Raises:
+        UserError: there is something already.
+    """
+    url = storage_url(out)
+    place = Folder(url, named="--out")
+    if place.exists() and not place.is_empty():
+        raise UserError(
+            f"--out: {url} holds files already; give a folder that is not there yet, or an empty "
+            "one"
+        )
+    parent, _, name = url.rpartition("/")
+    return Folder(parent or "/", named="--out"), name
+
+
+def _refuse_taken_names(config: RunConfig) -> None:
+    """Raise UserError where the log has a column of the name of a task's probability."""
+    for task in config.task_names:
+        column = probability_column(task)
+        if column in feature_columns(config.data.features):
+            raise UserError(
+                f"data.features reads a column {column!r}, which in a bundle and in served logs is "
+                "what the model says; give the column another name and train again"
+            )
+
+
+def _read_body(config: RunConfig, checkpoint: Path, make: BodyFactory | None) -> MultiTaskBody:
+    """The body with the checkpoint's parameters.
+
+    Raises:
+        UserError: the checkpoint does not hold all of them, or its tables are others.
+    """
+    body = build_body(make or body_factory(config.model), body_shape(config), config.run.seed)
+    parameters = dict(body.shared_parameters())
+    for task in range(len(config.task_names)):
+        parameters |= body.task_parameters(task)
+    wanted = {name: parameter.detach() for name, parameter in parameters.items()}
+    tables = {
+        f"tables.{owner}": torch.empty(shape, device="meta")
+        for owner, shape in _table_shapes(config.data).items()
+    }
+    report = compare_tensors(wanted | tables, checkpoint)
+    problems = [
+        *(f"{name} is not in it" for name in report.new),
+        *(f"{o.name} has shape {o.saved}, not {o.wanted}" for o in report.other_shape),
+    ]
+    if problems:
+        raise UserError(
+            f"the checkpoint of run {config.run.name!r} does not hold the body "
+            f"{type(body).__name__} ({problems[0]}, and {len(problems) - 1} more); a run with a "
+            "body of your own is exported from Python: export_run(run, out, body=...)"
+        )
+    load_alone(wanted, checkpoint)
+    return body
+
+
+def _table_shapes(data: FeatureColumns) -> dict[str, tuple[int, int]]:
+    """[rows, D] by the feature that owns the table."""
+    features = dict(data.id_features())
+    return {
+        owner: (rows, features[owner].embedding_dim or 0)
+        for owner, rows in table_sizes(data).items()
+    }
+
+
+def _write_tables(data: FeatureColumns, checkpoint: Path, folder: Path) -> dict[str, StoredTable]:
+    """Write each table from its shards into a file of its own."""
+    (folder / "tables").mkdir()
+    stored = {}
+    for owner, (rows, columns) in _table_shapes(data).items():
+        file = f"tables/{owner}.npy"
+        table = np.lib.format.open_memmap(
+            folder / file, mode="w+", dtype=np.float32, shape=(rows, columns)
+        )
+        load_alone({f"tables.{owner}": torch.from_numpy(table)}, checkpoint)
+        table.flush()
+        stored[owner] = StoredTable(file=file, rows=rows, columns=columns)
+    return stored
+
+
+def _description(run: TrainedRun, tables: dict[str, StoredTable]) -> Bundle:
+    """features.json."""
+    config, metadata = run.config, run.metadata
+    return Bundle(
+        bundle_version=BUNDLE_VERSION,
+        run=Origin(
+            name=config.run.name,
+            checkpoint=run.checkpoint.name,
+            step=metadata.step,
+            precision=config.training.precision,
+            metrics={task: _known(numbers) for task, numbers in metadata.evaluation.items()},
+        ),
+        tasks=config.task_names,
+        features=config.data.features,
+        columns=columns_of(config.data, metadata.column_families),
+        tables=tables,
+        null_rows={name: rows.missing for name, rows in table_rows(config.data).items()},
+        id_encoding=id_encoding(),
+    )
+
+
+def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a task, with None for those that are not known."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in numbers.items()
+    }
+
+
+def _write_examples(config: RunConfig, folder: Path, url: str) -> None:
+    """Write a log's first rows, one row of nulls and one of empty lists, with what to expect."""
+    columns = feature_columns(config.data.features)
+    rows = _first_rows(url, columns)
+    kinds = {field.name: field.type for field in rows.schema}
+    nulls = {name: pa.nulls(1, kind) for name, kind in kinds.items()}
+    empty = {
+        name: pa.array([[]], kind)
+        for name, kind in kinds.items()
+        if is_list(kind) and not pa.types.is_fixed_size_list(kind)
+    }
+    edges = [pa.table(nulls), pa.table(nulls | empty)][: 2 if empty else 1]
+    rows = pa.concat_tables([pa.table({n: rows.column(n) for n in columns}), *edges])
+    try:
+        scores = Scorer.load(folder, verify=False).score(rows)
+    except RowsError as error:
+        raise UserError(f"the log of examples, {url}: {error}") from None
+    for task, probabilities in scores.items():
+        rows = rows.append_column(probability_column(task), pa.array(probabilities))
+    pq.write_table(rows, folder / EXAMPLES)
+
+
+def _first_rows(url: str, columns: list[str]) -> pa.Table:
+    """The first rows of a log, in the columns that features read, as they stand there.
+
+    Raises:
+        UserError: there is no log, it cannot be read, or it lacks a column.
+    """
+    filesystem, files = list_files(url)
+    for file in files:
+        try:
+            with filesystem.open(file, "rb") as handle:
+                parquet = pq.ParquetFile(handle)
+                missing = [name for name in columns if name not in parquet.schema_arrow.names]
+                if missing:
+                    raise UserError(
+                        f"column {missing[0]!r} is missing in {file}; the bundle's examples need "
+                        "every feature: give --examples another log"
+                    )
+                for batch in parquet.iter_batches(_EXAMPLE_ROWS, columns=columns):
+                    if batch.num_rows:
+                        return pa.Table.from_batches([batch])
+        except UNREADABLE as error:
+            raise UserError(
+                f"{file} cannot be read: {in_one_line(error)}; the bundle's examples come from "
+                "there: give --examples another log"
+            ) from None
+    raise UserError(f"{url} holds no rows for the bundle's examples; give --examples another log")

@@ -1,0 +1,180 @@
+"""First values from another run's checkpoint, by name, with a report of what had a namesake."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from recsys_mtl.config import RunConfig, UserError, WarmStart
+from recsys_mtl.distributed.resized import copy_rows, has_all_rows, with_rows
+from recsys_mtl.worker.inherited import (
+    Columns,
+    Renaming,
+    input_width,
+    moved_rows,
+    part_of,
+    same_columns,
+    stands_in,
+)
+from recsys_mtl.worker.job import FirstValues
+from recsys_mtl.worker.named_tensors import LoadReport, load_matching
+from recsys_mtl.worker.state import Worker
+
+_KINDS = ("", "first_moment.", "second_moment.")  # a parameter, and what Adam keeps of it
+
+
+@dataclass(frozen=True)
+class WarmStartReport:
+    """What a run took from another one."""
+
+    run: str
+    """That run and its checkpoint."""
+    step: int
+    """Steps that it had trained."""
+    matched: tuple[str, ...]
+    """Names here of what was taken over."""
+    by_column: tuple[str, ...]
+    """Those of them of which only the columns of features in both runs were."""
+    new: tuple[str, ...]
+    """Names here that have no namesake there."""
+    dropped: tuple[str, ...]
+    """Names there, of the parts asked for, that have no namesake here."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    def lines(self) -> list[str]:
+        """Sentences for a person."""
+        lines = [
+            f"warm start from {self.run} (step {self.step:,}): {len(self.matched)} names matched, "
+            f"{len(self.new)} new, {len(self.dropped)} dropped"
+        ]
+        for what, names in (
+            ("only the columns of features in both", self.by_column),
+            ("new, with random first values", self.new),
+            ("dropped", self.dropped),
+        ):
+            if names:
+                lines.append(f"warm start, {what}: {', '.join(names)}")
+        return lines
+
+
+def take_first_values(worker: Worker, first: FirstValues, settings: WarmStart) -> WarmStartReport:
+    """Load what has a namesake into a worker before its first step; every worker calls it.
+
+    Raises:
+        UserError: something has another shape there, or a name to rename is not to be found.
+    """
+    renaming = Renaming(settings.rename)
+    here = {n: t for n, t in worker.state_dict().items() if part_of(n) in settings.parts}
+    by_column = _inputs(worker, first.config, renaming, here)
+    by_row = _tables_of_other_rows(worker, first.config, renaming, here)
+    wanted = here | {name: part.there for name, part in (by_column | by_row).items()}
+    with first.source.as_folder() as folder:
+        report = load_matching({renaming.old_name(n): t for n, t in wanted.items()}, folder)
+    _refuse_other_shapes(report, first)
+    _refuse_unknown_names(settings, report, here)
+    for part in (by_column | by_row).values():
+        part.copy()
+    dropped = [name for name in report.dropped if part_of(name) in settings.parts]
+    return WarmStartReport(
+        run=first.name,
+        step=first.step,
+        matched=tuple(map(renaming.new_name, report.matched)),
+        by_column=tuple(by_column),
+        new=tuple(map(renaming.new_name, report.new)),
+        dropped=tuple(dropped),
+    )
+
+
+class _InParts(NamedTuple):
+    """Something of which only a part has a meaning in both runs."""
+
+    there: Any
+    """Room for all of it as it is there."""
+    copy: Callable[[], None]
+    """Takes the part over, once `there` is loaded."""
+
+
+def _inputs(
+    worker: Worker, old: RunConfig, renaming: Renaming, here: Mapping[str, Any]
+) -> dict[str, _InParts]:
+    """Where the features differ, what reads the inputs by column, by name."""
+    columns = same_columns(worker.config.data, old.data, renaming)
+    readers = worker.model.body.input_parameters()
+    if columns is None or not any(part_of(name) == "dense" for name in here):
+        return {}
+    if readers is None:
+        raise UserError(
+            f"run.warm_start: the features are not those of the other run, and the body "
+            f"{type(worker.model.body).__name__} does not say which parameters read them "
+            "(input_parameters); declare it, or take run.warm_start.parts: [tables]"
+        )
+    names = [f"{kind}{name}" for kind in _KINDS for name in sorted(readers)]
+    return {n: _columns_of(here[n], input_width(old.data), columns) for n in names if n in here}
+
+
+def _columns_of(tensor: Tensor, width_there: int, columns: Sequence[Columns]) -> _InParts:
+    there = tensor.new_zeros(*tensor.shape[:-1], width_there)
+
+    def copy() -> None:
+        for feature in columns:
+            tensor.detach()[..., feature.here] = there[..., feature.there]
+
+    return _InParts(there, copy)
+
+
+def _tables_of_other_rows(
+    worker: Worker, old: RunConfig, renaming: Renaming, here: Mapping[str, Any]
+) -> dict[str, _InParts]:
+    """Tables that more, fewer or other features read than there, with their optimizer's state."""
+    found = {}
+    for owner, rows in moved_rows(worker.config.data, old.data, renaming).items():
+        for name in (f"tables.{owner}", f"accumulator.tables.{owner}"):
+            if name not in here:
+                continue
+            if not has_all_rows(here[name]):
+                raise UserError(
+                    f"run.warm_start: other features read the table of {owner!r} than there, and "
+                    "it is cut by rows; start with sharding kind table_wise or column_wise"
+                )
+            there = with_rows(here[name], rows.total)
+            found[name] = _InParts(there, partial(copy_rows, here[name], there, rows.pairs))
+    return found
+
+
+def _refuse_other_shapes(report: LoadReport, first: FirstValues) -> None:
+    """Raise UserError where something is in both runs, but not of one shape."""
+    if not report.other_shape:
+        return
+    other, more = report.other_shape[0], len(report.other_shape) - 1
+    raise UserError(
+        f"run.warm_start: {other.name} is {_sizes(other.saved)} in {first.name} and "
+        f"{_sizes(other.wanted)} here{f', and {more} more differ' if more else ''}; give the model "
+        "and the optimizers the sizes they had there, or leave that part out of "
+        "run.warm_start.parts"
+    )
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+def _refuse_unknown_names(settings: WarmStart, report: LoadReport, here: Mapping[str, Any]) -> None:
+    """Raise UserError where `rename` names what is not there, or not here."""
+    there = [*report.matched, *report.dropped]
+    new_names = [*map(Renaming(settings.rename).new_name, (*report.matched, *report.new)), *here]
+    for old, new in settings.rename.items():
+        if not any(stands_in(old, name) for name in there):
+            raise UserError(
+                f"run.warm_start.rename: nothing is called {old!r} in the other run; it has "
+                f"{', '.join(sorted(there)[:8])}, ..."
+            )
+        if not any(stands_in(new, name) for name in new_names):
+            raise UserError(
+                f"run.warm_start.rename: {old!r} becomes {new!r}, but nothing here is called so; "
+                "give the name of a feature, a task or a layer of this run"
+            )

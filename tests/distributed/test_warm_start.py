@@ -1,0 +1,157 @@
+"""A model that begins with another one's values: what is taken, what is new, what is dropped."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor
+
+PROGRAM = Path(__file__).parent / "warm_started.py"
+ROWS = 200
+OLD = """\
+run: {name: old}
+data:
+  train: LOG
+  eval: LOG
+  features:
+    user: {kind: id, rows: 40, embedding_dim: 8}
+    item: {kind: id, rows: 30, embedding_dim: 4}
+    seen: {kind: id, table: item, pooling: mean}
+    city: {kind: id, rows: 20, embedding_dim: 4}
+    price: {kind: dense}
+    age: {kind: dense}
+  labels: {purchase: buy, cart: cart}
+  lanes: 2
+model: {bottom_hidden_sizes: [12, 6], BODY}
+method: {kind: gradops}
+optimizer: {tables: {kind: adagrad, learning_rate: 0.5}}
+sharding: {user: {kind: column_wise, columns_per_shard: 4}}
+training: {global_batch_size: 64}
+"""
+# city is removed, item is called product, shop and a second list over product's table are new (the
+# list stands before the one that was there), wish is a new task, and price comes after age.
+NEW = """\
+run: {name: new, warm_start: {from: old, rename: {item: product}}}
+data:
+  train: LOG
+  eval: LOG
+  features:
+    shop: {kind: id, rows: 10, embedding_dim: 4}
+    user: {kind: id, rows: 40, embedding_dim: 8}
+    product: {kind: id, column: item, rows: 30, embedding_dim: 4}
+    liked: {kind: id, column: seen, table: product}
+    seen: {kind: id, table: product, pooling: mean}
+    age: {kind: dense}
+    price: {kind: dense}
+  labels: {wish: wish, purchase: buy, cart: cart}
+  lanes: 2
+model: {bottom_hidden_sizes: [12, 6], BODY}
+method: {kind: gradops}
+optimizer: {tables: {kind: adagrad, learning_rate: 0.5}}
+sharding: {user: {kind: column_wise, columns_per_shard: 4}}
+training: {global_batch_size: 64}
+"""
+
+
+class WarmStart(NamedTuple):
+    old: dict[str, Tensor]
+    """By name, when the old model was saved."""
+    new: dict[str, Tensor]
+    """By name, before the first step."""
+    report: dict[str, Any]
+
+
+def write_log(folder: Path) -> str:
+    draw = np.random.default_rng(7)
+    ids = {name: draw.integers(0, 40, ROWS) for name in ("user", "item", "city", "shop")}
+    ids["item"][::7] = -1
+    columns: dict[str, Any] = {
+        name: pa.array(values, mask=values < 0) for name, values in ids.items()
+    }
+    columns["seen"] = [list(map(int, draw.integers(0, 30, n % 3))) for n in range(ROWS)]
+    columns |= {name: draw.normal(size=ROWS) for name in ("price", "age")}
+    columns |= {name: draw.integers(0, 2, ROWS) for name in ("buy", "cart", "wish")}
+    pq.write_table(pa.table(columns), folder / "log.parquet")
+    return str(folder / "log.parquet")
+
+
+def warm_started(folder: Path, workers: int, body: str) -> WarmStart:
+    log = write_log(folder)
+    for name, text in (("old", OLD), ("new", NEW)):
+        (folder / f"{name}.yaml").write_text(text.replace("LOG", log).replace("BODY", body))
+    subprocess.run(
+        [sys.executable, str(PROGRAM), str(workers), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=True,
+    )
+    report = json.loads((folder / "report.json").read_text())
+    return WarmStart(torch.load(folder / "old.pt"), torch.load(folder / "new.pt"), report)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
+    """A shared bottom, on one worker and on two."""
+    return warm_started(tmp_path_factory.mktemp("begun"), request.param, "dropout: 0.0")
+
+
+def test_tables_that_both_have_are_equal_with_their_optimizer_s_state(begun: WarmStart) -> None:
+    old, new = begun.old, begun.new
+    for kind in ("tables", "accumulator.tables"):
+        assert torch.equal(new[f"{kind}.user"], old[f"{kind}.user"])
+        product, item = new[f"{kind}.product"], old[f"{kind}.item"]
+        assert (len(item), len(product)) == (32, 33)
+        assert torch.equal(product[:31], item[:31]), "the values, and the row for product's nulls"
+        assert torch.equal(product[32], item[31]), "the row for the nulls of seen"
+    assert (old["accumulator.tables.item"] > 0).any(), "the old model has trained"
+
+
+def test_the_bottom_takes_the_columns_of_the_features_in_both(begun: WarmStart) -> None:
+    # Columns there: user 0-8, item 8-12, seen 12-16, city 16-20, price 20, age 21. Here: shop 0-4,
+    # user 4-12, product 12-16, liked 16-20, seen 20-24, age 24, price 25.
+    pairs = [(4, 12, 0), (12, 16, 8), (20, 24, 12), (24, 25, 21), (25, 26, 20)]
+    for kind in ("", "first_moment.", "second_moment."):
+        here = begun.new[f"{kind}bottom.layers.0.weight"]
+        there = begun.old[f"{kind}bottom.layers.0.weight"]
+        for start, stop, first in pairs:
+            assert torch.equal(here[:, start:stop], there[:, first : first + stop - start])
+        if kind:
+            assert (here[:, :4] == 0).all()
+            assert (here[:, 16:20] == 0).all()
+    for name in ("bottom.layers.0.bias", "bottom.layers.1.weight", "heads.purchase.0.weight"):
+        assert torch.equal(begun.new[name], begun.old[name]), name
+
+
+def test_what_is_new_and_what_is_dropped_is_reported(begun: WarmStart) -> None:
+    report = begun.report
+    assert {n for n in report["new"] if "moment" not in n and "accumulator" not in n} == {
+        "tables.shop",
+        "heads.wish.0.weight",
+        "heads.wish.0.bias",
+    }
+    assert set(report["dropped"]) == {"tables.city", "accumulator.tables.city"}
+    assert set(report["by_column"]) == {
+        "bottom.layers.0.weight",
+        "first_moment.bottom.layers.0.weight",
+        "second_moment.bottom.layers.0.weight",
+    }
+    known = {*report["matched"], *report["new"]}
+    assert known == {n for n in begun.new if not n.startswith(("method.", "cached_", "window."))}
+
+
+def test_gates_and_experts_take_columns_too(tmp_path: Path) -> None:
+    body = "body: {kind: mmoe, experts: 2, expert_hidden_sizes: [6]}"
+    old, new, report = warm_started(tmp_path, 1, body)
+    for name in ("experts.0.weight", "gates.cart.weight"):
+        assert name in report["by_column"]
+        assert torch.equal(new[name][..., 4:12], old[name][..., :8])
+        assert torch.equal(new[name][..., 25], old[name][..., 20])
+    assert "gates.wish.weight" in report["new"]
