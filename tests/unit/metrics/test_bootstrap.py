@@ -55,14 +55,14 @@ def test_the_first_row_holds_the_drop_itself(rng: np.random.Generator) -> None:
 
 
 def test_replicates_are_weighted_aucs_of_scikit_learn(rng: np.random.Generator) -> None:
-    """Linearising leaves out a hundredth of the variance."""
+    """What linearising leaves out is less than a hundredth of the variance: 0.004 in 15 draws."""
     log = draw_two_models(rng, 500)
     sums = drop_sums(lambda: [log], 1, seed=3, replicates=200)[0][:, 0].numpy()
     ours = sums[1:, 0] / sums[1:, 1] + sums[1:, 2] / sums[1:, 3] - sums[0, 0] / sums[0, 1]
     keys, groups = np.unique(log.keys, return_inverse=True)
     counts = poisson_counts(keys, 3, 200)
     theirs = np.array([drop_by_scikit_learn(log, row[groups]) for row in counts])
-    assert np.var(ours - theirs) < 0.02 * np.var(theirs)
+    assert np.var(ours - theirs) < 0.01 * np.var(theirs)
 
 
 def test_neither_order_nor_blocks_nor_workers_matter(

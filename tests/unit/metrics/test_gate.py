@@ -50,7 +50,7 @@ def test_the_same_scores_pass_on_any_rows(rng: np.random.Generator, num_groups: 
 
 
 def test_an_equal_model_passes_given_rows(rng: np.random.Generator) -> None:
-    # Half-width about 0.002: with fresh draws it would be 10 standard errors off the limit.
+    # The half-width is about 0.003, so that a fresh draw does not come near the limit.
     result = gate_of(draw_two_models(rng, 20_000), limit=0.02)
     assert (result.verdict, result.exit_status) == ("passes", 0)
     assert result.rows_needed is None
