@@ -152,7 +152,7 @@ def _explain(error: ErrorDetails) -> str:
                 f"{found} there"
             )
         case "extra_forbidden":
-            allowed = list(section.model_fields) if section else []
+            allowed = section.keys() if section else []
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             return f"{where}: unknown key (value {found}); {hint}allowed: {', '.join(allowed)}"
@@ -232,4 +232,4 @@ def _kind(section: type[Section]) -> str | None:
 
 
 def _keys(section: type[Section]) -> str:
-    return ", ".join(section.model_fields)
+    return ", ".join(section.keys())
