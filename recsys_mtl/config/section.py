@@ -55,6 +55,6 @@ class Section(BaseModel):
     )
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def yaml_keys(cls) -> list[str]:
         """What its fields are called in a run's YAML, where Python may not have such a name."""
         return [field.alias or name for name, field in cls.model_fields.items()]
