@@ -3,8 +3,11 @@
 Tables go from the checkpoint's shards straight into the bundle's files, one after the other.
 """
 
+import io
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from recsys_mtl.data.schema import (
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.trained_run import TrainedRun, open_run
 from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
-from recsys_mtl.model.bodies.contract import MultiTaskBody
+from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.model.ownership import BodyError
 from recsys_mtl.model.served import export_body
 from recsys_mtl.serving.bundle import (
@@ -44,7 +47,7 @@ from recsys_mtl.serving.bundle import (
 from recsys_mtl.serving.rows import RowsError
 from recsys_mtl.serving.scorer import Scorer
 from recsys_mtl.worker.body import body_shape
-from recsys_mtl.worker.named_tensors import compare_tensors, load_alone
+from recsys_mtl.worker.named_tensors import CheckpointError, compare_tensors, load_alone
 
 _EXAMPLE_ROWS = 100
 
@@ -67,26 +70,42 @@ def export_run(
         body: makes the body that the run was trained with, where that was one of the user's own.
 
     Raises:
-        UserError: there is no such run or checkpoint, `out` holds files, the checkpoint does not
-            hold this body, the body cannot be exported, or the log of examples cannot be read.
+        UserError: there is no such run or checkpoint, `out` holds files or cannot be written, the
+            checkpoint is damaged or does not hold this body, the body cannot be exported, or the
+            log of examples cannot be read.
     """
     run = open_run(url, checkpoint)
     config = run.config
     _refuse_taken_names(config)
     parent, name = _place_of(out)
-    with parent.new_folder(name) as folder, run.source.as_folder() as tensors:
+    with (
+        _in_a_sentence(run, out),
+        parent.new_folder(name) as folder,
+        run.source.as_folder() as tensors,
+    ):
         made = _read_body(config, tensors, body)
-        tables = _write_tables(config.data, tensors, folder)
-        try:
-            program = export_body(made, body_shape(config))
-        except BodyError as error:
-            raise UserError(str(error)) from error
-        torch.export.save(program, folder / MODEL)
-        bundle = _description(run, tables)
+        bundle = _description(run, _write_tables(config.data, tensors, folder))
+        _write_model(made, body_shape(config), folder)
         (folder / DESCRIPTION).write_text(bundle.to_json(), encoding="utf-8")
         _write_examples(config, folder, examples or config.data.eval)
         write_checksums(folder)
     return bundle
+
+
+@contextmanager
+def _in_a_sentence(run: TrainedRun, out: str) -> Iterator[None]:
+    """Raise UserError where the checkpoint cannot be read or the bundle cannot be written."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise UserError(
+            f"the checkpoint {run.checkpoint.name} in {run.url} is damaged ({error}); restore it, "
+            "or choose another one by --checkpoint"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"--out: {out} cannot be written ({error}); give a folder with room for the bundle"
+        ) from error
 
 
 def _place_of(out: str) -> tuple[Folder, str]:
@@ -165,10 +184,28 @@ def _write_tables(data: FeatureColumns, checkpoint: Path, folder: Path) -> dict[
         table = np.lib.format.open_memmap(
             folder / file, mode="w+", dtype=np.float32, shape=(rows, columns)
         )
+        with (folder / file).open("rb+") as handle:
+            # Without room, a write to the mapping would end the process by a signal.
+            os.posix_fallocate(handle.fileno(), 0, table.offset + table.nbytes)
         load_alone({f"tables.{owner}": torch.from_numpy(table)}, checkpoint)
         table.flush()
         stored[owner] = StoredTable(file=file, rows=rows, columns=columns)
     return stored
+
+
+def _write_model(body: MultiTaskBody, shape: BodyShape, folder: Path) -> None:
+    """Write the body as a program.
+
+    Raises:
+        UserError: it cannot be exported.
+    """
+    try:
+        program = export_body(body, shape)
+    except BodyError as error:
+        raise UserError(str(error)) from error
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    (folder / MODEL).write_bytes(content.getvalue())
 
 
 def _description(run: TrainedRun, tables: dict[str, StoredTable]) -> Bundle:

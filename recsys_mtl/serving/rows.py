@@ -103,7 +103,9 @@ def _from_python(values: Any, name: str, held: str) -> pa.Array:
     """A list or pandas series to Arrow; None, NaN and NA are null."""
     problems = (pa.ArrowException, OverflowError, TypeError, ValueError)
     try:
-        return pa.array(values, from_pandas=True)
+        column = pa.array(values, from_pandas=True)
+        # A frame put together of others keeps their chunks.
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     except problems as error:
         problem: Exception = error
     scalar = held.removeprefix(_LIST)
@@ -117,8 +119,8 @@ def _from_python(values: Any, name: str, held: str) -> pa.Array:
     if isinstance(problem, OverflowError):
         found = "it holds an integer beyond 64 bits, or one from 2^63 on beside a negative one"
     raise RowsError(
-        f"column {name!r} cannot be read: {found}; give {_in_words(held)}, as in "
-        "the log that was trained on"
+        f"column {name!r} cannot be read: {found}; give {_in_words(held)}, as in the log that was "
+        "trained on"
     )
 
 
@@ -129,7 +131,8 @@ def _fitted(column: pa.Array, name: str, held: str) -> pa.Array:
             raise _other_kind(name, column.type, held)
         return pc.cast(column, pa.float64(), safe=False)
     if held == "null":  # no value of it was trained on, so whatever ids there are are new ones
-        held = id_family(column.type) or held
+        found = id_family(column.type) or held
+        held = _LIST + found if found == "null" and is_list(column.type) else found
     scalar = held.removeprefix(_LIST)
     if pa.types.is_null(column.type):
         return column.cast(_TYPES[scalar] if scalar == held else pa.large_list(_TYPES[scalar]))

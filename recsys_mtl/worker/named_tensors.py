@@ -69,8 +69,15 @@ def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
 
 
 def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
-    """What a load of `wanted` from a checkpoint's folder would find."""
-    found = FileSystemReader(folder).read_metadata().state_dict_metadata
+    """What a load of `wanted` from a checkpoint's folder would find.
+
+    Raises:
+        CheckpointError: the checkpoint does not say what it holds.
+    """
+    try:
+        found = FileSystemReader(folder).read_metadata().state_dict_metadata
+    except Exception as error:  # unpickling damaged bytes raises whatever they say
+        raise CheckpointError(f"a checkpoint's .metadata cannot be read: {error!r}") from error
     saved = {
         name: tuple(entry.size)
         for name, entry in found.items()

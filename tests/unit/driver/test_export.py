@@ -1,5 +1,6 @@
 """What an export writes, and what keeps one from being written: then there is nothing."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +184,38 @@ def test_examples_that_cannot_be_had_are_refused(
         assert said.count("\n") == 1
     assert export(trained, tmp_path / "bundle", "--examples", str(tmp_path / "nowhere")) == 2
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp"])
+def test_a_damaged_checkpoint_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    trained = train(tmp_path, log_rows(60, fresh_generator()))
+    file = Path(trained.url) / "checkpoint" / name
+    for damage in (lambda: file.write_bytes(file.read_bytes()[:300]), file.unlink):
+        damage()
+        assert export(trained, tmp_path / "bundle") == 2
+        said = capsys.readouterr().err
+        assert f"the checkpoint checkpoint in {trained.url} is damaged" in said
+        assert said.count("\n") == 1
+        assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("features", [[], ["data.features.user.rows=20000"]])
+def test_an_export_without_room_is_refused_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], features: list[str]
+) -> None:
+    trained = train(tmp_path, log_rows(60, fresh_generator()), *features)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The largest file that this process may write: less than the network, or a table, is long.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        status = export(trained, tmp_path / "out" / "bundle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    assert "bundle cannot be written ([Errno 27] File too large" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_products_in_bfloat16_become_float32_and_the_command_says_so(

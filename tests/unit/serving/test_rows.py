@@ -48,6 +48,7 @@ def read(name: str, values: list[Any]) -> list[Any]:
         ("number", [2**60 + 1], [2.0**60]),
         ("unknown", [7], [7]),
         ("unknown", [["a"], None], [["a"], None]),
+        ("unknown", [[], None, [None]], [[], None, [None]]),
     ],
 )
 def test_values_become_what_the_log_held(name: str, values: list[Any], expected: list[Any]) -> None:

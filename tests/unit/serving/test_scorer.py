@@ -29,6 +29,9 @@ FORMS: dict[str, Callable[[pa.Table], Rows]] = {
         user=pd.Series(table["user"].to_pylist(), dtype="UInt64")
     ),
     "frame of arrow types": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
+    "frame put together of two": lambda table: pd.concat(
+        [part.to_pandas(types_mapper=pd.ArrowDtype) for part in (table.slice(0, 9), table.slice(9))]
+    ),
     "dicts": lambda table: table.to_pylist(),
     "dicts without nulls": lambda table: [
         {name: value for name, value in row.items() if value is not None}
