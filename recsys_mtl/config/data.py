@@ -108,9 +108,9 @@ class Data(FeatureColumns):
     prefetch_batches: PositiveInt = 4
     """Batches the reader's thread may be ahead of training."""
     on_error: Literal["fail", "skip"] = "fail"
-    """A row group that cannot be read, or a label that is not 0, 1 or null, or what says how much
-    it counts and is not usable: `fail` ends the run, `skip` trains on without those rows and counts
-    them by reason."""
+    """A row group that cannot be read, a label that is not 0, 1 or null, or a sample_weight,
+    only_where or event_time that cannot be used: `fail` ends the run, `skip` trains on without
+    those rows and counts them by reason."""
 
     @property
     def weighs_rows(self) -> bool:

@@ -131,9 +131,12 @@ def scored_by(best_by: str | None, eval_digest: str) -> str | None:
 def score_of(best_by: str, evaluation: TaskNumbers) -> float:
     """A score, larger being better; NaN where a task that counts has no such number.
 
-    Labels of one kind alone have no AUC.
+    Labels of one kind alone have no AUC. An evaluation leaves out predictions that are not finite:
+    with any of them, its numbers are of other rows than those of the others.
     """
     quantity, task = measure(best_by)
     tasks = list(evaluation) if task is None else [task]
+    if any(evaluation[task]["not_finite"] for task in tasks):
+        return math.nan
     mean = math.fsum(evaluation[task][quantity] for task in tasks) / len(tasks)
     return -mean if quantity == "log_loss" else mean

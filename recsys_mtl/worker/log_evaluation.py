@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.data.ids import hashes_of_integers
@@ -41,14 +42,14 @@ def evaluate_log(host: ScoringHost, job: EvaluationJob) -> dict[str, Any]:
     """Every number that the job asks for, the same on every worker."""
     with tempfile.TemporaryDirectory(prefix="recsys_mtl_") as folder:
         judged = _score(host, job, job.model, Path(folder) / "model")
-        found: dict[str, Any] = {"tasks": _with_groups(job, judged)}
+        found: dict[str, Any] = {"tasks": _with_groups(host, job, judged)}
         if job.slices:
             rows = {column: judged.rows_by_key[column] for column in job.slices}
             found["slices"] = {c: _slices(host, job, c, spill) for c, spill in rows.items()}
         if job.against is not None:
             other = _score(host, job, job.against, Path(folder) / "against")
-            found["against"] = {"tasks": _with_groups(job, other)}
-            found["gate"] = _gate(job, judged, other)
+            found["against"] = {"tasks": _with_groups(host, job, other)}
+            found["gate"] = _gate(host, job, judged, other)
         return found
 
 
@@ -92,11 +93,13 @@ def _row_keys(batch: ClickBatch, plan: Plan, host: ScoringHost) -> NDArray[np.ui
     return hashes_of_integers(plan.row_numbers(batch.step, lanes))
 
 
-def _with_groups(job: EvaluationJob, scored: _Scored) -> dict[str, dict[str, Any]]:
+def _with_groups(
+    host: ScoringHost, job: EvaluationJob, scored: _Scored
+) -> dict[str, dict[str, Any]]:
     """The evaluation, with GAUC where groups are asked for."""
     tasks: dict[str, dict[str, Any]] = {t: dict(found) for t, found in scored.evaluation.items()}
     if job.group_by is not None:
-        sums = all_reduce_sum(group_auc_sums(scored.rows_by_key[job.group_by]))
+        sums = _summed(host, group_auc_sums(scored.rows_by_key[job.group_by]))
         for numbers, groups in zip(tasks.values(), summarise_group_auc(sums), strict=True):
             counts = asdict(groups)
             numbers |= {"gauc": counts.pop("gauc"), "groups": counts}
@@ -120,7 +123,7 @@ def _slices(
     }
 
 
-def _gate(job: EvaluationJob, scored: _Scored, other: _Scored) -> dict[str, Any]:
+def _gate(host: ScoringHost, job: EvaluationJob, scored: _Scored, other: _Scored) -> dict[str, Any]:
     """Whether the model's AUC is lower than the other's by more than it may be."""
     assert job.max_auc_drop is not None, "a model is compared with another for the gate"
     name, tasks = job.group_by or _ROWS, job.model.config.task_names
@@ -128,8 +131,13 @@ def _gate(job: EvaluationJob, scored: _Scored, other: _Scored) -> dict[str, Any]
         lambda: pairs(scored.rows_by_key[name], other.rows_by_key[name]),
         len(tasks),
         seed=_SEED,
-        reduce=all_reduce_sum,
+        reduce=lambda sums: _summed(host, sums),
     )
     gate = judge(sums, counts, tasks, job.max_auc_drop)
     limit = {"max_auc_drop": job.max_auc_drop, "group_by": job.group_by}
     return limit | asdict(gate) | {"exit_status": gate.exit_status}
+
+
+def _summed(host: ScoringHost, own: Tensor) -> Tensor:
+    """A tensor of the CPU, summed over all workers, which talk to each other by their device."""
+    return all_reduce_sum(own.to(host.context.device)).cpu()

@@ -10,10 +10,16 @@ import pytest
 from recsys_mtl.config import Training
 from recsys_mtl.worker.best import BestKeeper, score_of, scored_by
 
+
+def numbers(auc: float, log_loss: float, not_finite: int = 0) -> dict[str, float]:
+    """What an evaluation says of a task, as far as it is compared."""
+    return {"auc": auc, "log_loss": log_loss, "not_finite": not_finite}
+
+
 EVALUATION = {
-    "purchase": {"auc": 0.75, "log_loss": 0.25},
-    "cart": {"auc": 0.5, "log_loss": 0.125},
-    "wish": {"auc": math.nan, "log_loss": 0.5},
+    "purchase": numbers(0.75, 0.25),
+    "cart": numbers(0.5, 0.125),
+    "wish": numbers(math.nan, 0.5),
 }
 KNOWN = {task: EVALUATION[task] for task in ("purchase", "cart")}
 MEASURED = "auc:cart@digest"
@@ -34,7 +40,7 @@ def keeper(
 def evaluated(best: BestKeeper, *scores: float, first_step: int = 1) -> BestKeeper:
     """With one evaluation per step, whose AUC of cart is the score."""
     for step, auc in enumerate(scores, start=first_step):
-        evaluation = {"cart": {"auc": auc, "log_loss": 0.5}}
+        evaluation = {"cart": numbers(auc, 0.5)}
         best.add(step, evaluation, best.score(evaluation))
     return best
 
@@ -64,6 +70,11 @@ def test_an_unknown_auc_makes_no_score(best_by: str) -> None:
     assert math.isnan(score_of(best_by, EVALUATION))
 
 
+@pytest.mark.parametrize("best_by", ["log_loss:cart", "mean_auc"])
+def test_predictions_that_are_not_finite_make_no_score(best_by: str) -> None:
+    assert math.isnan(score_of(best_by, KNOWN | {"cart": numbers(0.9, 0.1, not_finite=3)}))
+
+
 def test_the_best_and_its_step_are_those_of_the_largest_score() -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -74,14 +85,14 @@ def test_the_best_and_its_step_are_those_of_the_largest_score() -> None:
         largest = max(scores[:step])
         found = summary(best)
         assert (found["value"], found["step"]) == (largest, scores.index(largest) + 1)
-        assert found["tasks"] == {"cart": {"auc": largest, "log_loss": 0.5}}
+        assert found["tasks"] == {"cart": numbers(largest, 0.5)}
         assert found["evaluations_since"] == step - found["step"]
 
 
 def test_the_value_of_a_log_loss_is_the_log_loss() -> None:
     best = keeper("log_loss:purchase")
     for step, log_loss in enumerate((0.5, 0.25, 0.375), start=1):
-        evaluation = {"purchase": {"log_loss": log_loss}}
+        evaluation = {"purchase": numbers(0.5, log_loss)}
         best.add(step, evaluation, best.score(evaluation))
     assert (summary(best)["value"], summary(best)["step"]) == (0.25, 2)
     assert best.scores(3) == {"log_loss:purchase@digest": -0.375}
