@@ -4,10 +4,10 @@ Its import path is app:build; README.md says how to run it.
 """
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-from fastapi import Body, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from ray import serve
 
 from recsys_mtl.config import UserError
@@ -31,16 +31,14 @@ class BundleServer:
         return {"run": bundle.run.name, "step": bundle.run.step, "tasks": list(bundle.tasks)}
 
     @http.post("/score")
-    async def score(self, rows: Annotated[Any, Body()]) -> dict[str, list[float]]:
-        """One probability per row, by task.
-
-        Args:
-            rows: a list with one object per row, as `Scorer.score` takes it.
-        """
+    async def score(self, request: Request) -> dict[str, list[float]]:
+        """By task, one probability per object of the body's list."""
         try:
-            table = self.scorer.read(rows)
+            table = self.scorer.read(await request.json())
         except UserError as error:
             raise HTTPException(422, str(error)) from error
+        except ValueError as error:
+            raise HTTPException(400, f"the body is no JSON ({error}); send a list") from error
         scores = await self.score_together(table)
         return {task: column.tolist() for task, column in scores.items()}
 

@@ -226,6 +226,7 @@ def _description(run: TrainedRun, tables: dict[str, StoredTable]) -> Bundle:
         tables=tables,
         null_rows={name: rows.missing for name, rows in table_rows(config.data).items()},
         id_encoding=id_encoding(),
+        torch=str(torch.__version__),
     )
 
 

@@ -103,6 +103,8 @@ class Bundle(FeatureColumns):
     """By id feature, the row of its table that a null has."""
     id_encoding: IdEncoding
     """How ids become rows of tables."""
+    torch: str
+    """The release of torch that wrote the model; others may not read it."""
 
     def to_json(self) -> str:
         """The content of features.json, its version first."""

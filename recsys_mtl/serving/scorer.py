@@ -51,7 +51,7 @@ class Scorer:
         """
         place = Path(folder)
         bundle = read_bundle(place, verify=verify)
-        return cls(bundle, MappedTables(place, bundle), _load_model(place / MODEL))
+        return cls(bundle, MappedTables(place, bundle), _load_model(place / MODEL, bundle.torch))
 
     def score(self, rows: Rows) -> Probabilities:
         """The probability of each task for each row.
@@ -113,13 +113,17 @@ class Scorer:
         return logits
 
 
-def _load_model(path: Path) -> nn.Module:
-    """The network from pooled embeddings and dense inputs to logits."""
+def _load_model(path: Path, written_by: str) -> nn.Module:
+    """The network from pooled embeddings and dense inputs to logits.
+
+    Args:
+        written_by: the release of torch.
+    """
     try:
         module: nn.Module = torch.export.load(path).module()
     except Exception as error:  # torch raises whatever its parsers raise
         raise BundleError(
-            f"{path} cannot be loaded by torch {torch.__version__} ({type(error).__name__}); copy "
-            "or export the bundle again"
+            f"{path}, written by torch {written_by}, cannot be loaded by torch {torch.__version__} "
+            f"({type(error).__name__}); install the first, or copy or export the bundle again"
         ) from None
     return module

@@ -155,6 +155,9 @@ def test_what_cannot_be_scored_is_refused_with_the_sentence(server: Server) -> N
         status, answer = server.score(rows)
         assert status == 422
         assert says in answer["detail"]
-    assert server.ask("/score", b"[{")[0] == 422
+    for body in (b"[{", b"\xff", b""):
+        status, answer = server.ask("/score", body)
+        assert status == 400
+        assert answer["detail"].startswith("the body is no JSON (")
     assert server.ask("/score")[0] == 405
     assert server.ask("/elsewhere")[0] == 404

@@ -125,7 +125,7 @@ WITHOUT = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("ray", "torchrec", "fbgemm_gpu"):
+        if name.split(".")[0] in sys.argv[2:]:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
 import numpy, pyarrow.parquet
@@ -137,8 +137,12 @@ for task, found in Scorer.load(sys.argv[1]).score(rows).items():
 """
 
 
+UNNEEDED = ("ray", "torchrec", "fbgemm_gpu", "fsspec", "numba", "matplotlib", "rich", "fastapi")
+
+
 def test_a_process_without_ray_torchrec_and_fbgemm_reproduces_the_examples(served: Served) -> None:
-    subprocess.run([sys.executable, "-c", WITHOUT, str(served.folder)], check=True, timeout=120)
+    command = [sys.executable, "-c", WITHOUT, str(served.folder), *UNNEEDED]
+    subprocess.run(command, check=True, timeout=120)
 
 
 def test_the_bundle_says_which_run_it_is(served: Served) -> None:
