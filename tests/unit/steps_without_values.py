@@ -215,6 +215,7 @@ def batch_on(device: torch.device, step: int, *, weighted: bool) -> ClickBatch:
         label_mask=torch.empty(BATCH, TASKS, dtype=torch.bool, device=device),
         counts=torch.empty(1 + len(REJECT_REASONS), device=device),
         rows=BATCH,
+        keys=np.zeros((BATCH, 0), dtype=np.uint64),
         nulls=np.zeros(5, dtype=np.int64),
         label_weights=torch.empty(BATCH, TASKS, device=device) if weighted else None,
     )
