@@ -152,7 +152,7 @@ def _explain(error: ErrorDetails) -> str:
                 f"{found} there"
             )
         case "extra_forbidden":
-            allowed = list(section.model_fields) if section else []
+            allowed = section.yaml_keys() if section else []
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             return f"{where}: unknown key (value {found}); {hint}allowed: {', '.join(allowed)}"
@@ -219,6 +219,9 @@ def _walk(location: tuple[int | str, ...]) -> tuple[type[Section] | None, Any, l
             annotation = get_args(annotation)[-1] if get_origin(annotation) is dict else None
         while get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
+        sections = [member for member in get_args(annotation) if _is_section(member)]
+        if len(sections) == 1 and _kind(sections[0]) is None:
+            annotation = sections[0]  # a section, or null
     return section, annotation, path
 
 
@@ -232,4 +235,4 @@ def _kind(section: type[Section]) -> str | None:
 
 
 def _keys(section: type[Section]) -> str:
-    return ", ".join(section.model_fields)
+    return ", ".join(section.yaml_keys())

@@ -1,7 +1,7 @@
 """What a task learns of a row, and from which rows."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, model_validator
@@ -81,6 +81,13 @@ class Label(Section):
     def reads_the_same_as(self, other: "Label") -> bool:
         """Whether both count the same rows by the same amount."""
         return self.model_copy(update={"loss_weight": other.loss_weight}) == other
+
+
+def judge_alike(ours: Mapping[str, Label], theirs: Mapping[str, Label]) -> bool:
+    """Whether two runs' metrics can be compared: the same tasks in one order, on the same rows."""
+    return list(ours) == list(theirs) and all(
+        label.reads_the_same_as(theirs[task]) for task, label in ours.items()
+    )
 
 
 def _from_column_name(value: object) -> object:

@@ -53,3 +53,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
+
+    @classmethod
+    def yaml_keys(cls) -> list[str]:
+        """What its fields are called in a run's YAML, where Python may not have such a name."""
+        return [field.alias or name for name, field in cls.model_fields.items()]

@@ -143,7 +143,7 @@ class _Walk:
                 return str(value)
             case {"properties": _}:
                 return "keys"
-            case {"patternProperties": _}:
+            case {"patternProperties": _} | {"type": "object"}:
                 few = ", at least one" if part.get("minProperties") else ""
                 return f"names, each with its value{few}"
             case {"type": "array"}:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import overridden
+from recsys_mtl.config.label import Label, judge_alike
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.driver.events import console, finite, log_event
 from recsys_mtl.driver.progress import number_or_dash
@@ -81,7 +82,7 @@ def _on_the_same_rows(
         UserError: it judges other labels, or the log lacks what it reads.
     """
     ours, theirs = config.data.labels, other.config.data.labels
-    if ours != theirs:
+    if not judge_alike(ours, theirs):
         raise UserError(
             f"--against {other.url} has the labels {_described(theirs)}, and {run.url} has "
             f"{_described(ours)}; compare runs with the same tasks, in the same order"
@@ -97,8 +98,11 @@ def _on_the_same_rows(
     return TrainedModel(theirs_here, other.source, body)
 
 
-def _described(labels: Mapping[str, Any]) -> str:
-    return ", ".join(f"{task}: {label.model_dump(mode='json')}" for task, label in labels.items())
+def _described(labels: Mapping[str, Label]) -> str:
+    said = (
+        (t, label.model_dump(mode="json", exclude_defaults=True)) for t, label in labels.items()
+    )
+    return ", ".join(f"{task}: {settings}" for task, settings in said)
 
 
 def show_evaluation(found: Mapping[str, Any]) -> None:

@@ -166,14 +166,13 @@ def _sizes(shape: tuple[int, ...]) -> str:
 def _refuse_unknown_names(settings: WarmStart, report: LoadReport, here: Mapping[str, Any]) -> None:
     """Raise UserError where `rename` names what is not there, or not here."""
     there = [*report.matched, *report.dropped]
-    new_names = [*map(Renaming(settings.rename).new_name, (*report.matched, *report.new)), *here]
     for old, new in settings.rename.items():
         if not any(stands_in(old, name) for name in there):
             raise UserError(
                 f"run.warm_start.rename: nothing is called {old!r} in the other run; it has "
                 f"{', '.join(sorted(there)[:8])}, ..."
             )
-        if not any(stands_in(new, name) for name in new_names):
+        if not any(stands_in(new, name) for name in here):
             raise UserError(
                 f"run.warm_start.rename: {old!r} becomes {new!r}, but nothing here is called so; "
                 "give the name of a feature, a task or a layer of this run"

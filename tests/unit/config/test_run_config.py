@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_mtl.config import ConfigError, RunConfig, Section
+from recsys_mtl.config import ConfigError, Label, RunConfig, Section
 from recsys_mtl.config.changes import MAY_CHANGE
 from recsys_mtl.config.changes import changes as changes_between
 from recsys_mtl.config.file import load_config
+from recsys_mtl.config.label import judge_alike
 from tests.unit.run_files import SMALLEST, write_run
 
 
@@ -165,6 +166,19 @@ def test_a_run_cannot_go_on_with_this_changed(
 
 def test_a_label_is_the_same_as_the_name_of_its_column_alone(run_yaml: Path) -> None:
     assert changes(run_yaml, "data.labels.cart={column: cart}") == []
+
+
+def test_runs_are_judged_alike_by_tasks_in_one_order_that_count_the_same_rows(
+    run_yaml: Path,
+) -> None:
+    def labels(*overrides: str) -> dict[str, Label]:
+        return load_config(run_yaml, overrides).data.labels
+
+    plain = labels()
+    assert judge_alike(plain, labels("data.labels.cart={column: cart, loss_weight: 3}"))
+    assert not judge_alike(plain, labels("data.labels.cart={column: cart, sample_weight: w}"))
+    assert not judge_alike(plain, labels("data.labels={cart: cart, purchase: buy}"))
+    assert not judge_alike(plain, labels("data.labels={purchase: buy}"))
 
 
 def test_two_tasks_may_read_one_column_where_they_count_other_rows(run_yaml: Path) -> None:
