@@ -23,6 +23,13 @@ def add_to(commands: Commands) -> None:
         metavar="URL",
         help="log whose first rows go into the bundle with their scores (default: data.eval)",
     )
+    parser.add_argument(
+        "--tables",
+        choices=("float32", "float16"),
+        default="float32",
+        help="the type of the tables' numbers (default: float32); float16 halves the bundle, and "
+        "probabilities move a little",
+    )
     parser.set_defaults(command=export)
 
 
@@ -31,7 +38,11 @@ def export(options: argparse.Namespace) -> int:
     from recsys_mtl.driver.export import export_run
 
     bundle = export_run(
-        options.run, options.out, checkpoint=options.checkpoint, examples=options.examples
+        options.run,
+        options.out,
+        checkpoint=options.checkpoint,
+        examples=options.examples,
+        tables=options.tables,
     )
     log_event(
         "exported",

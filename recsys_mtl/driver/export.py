@@ -12,20 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from recsys_mtl.config import FeatureColumns, RunConfig, UserError
 from recsys_mtl.data.features import table_rows, table_sizes
-from recsys_mtl.data.manifest import list_files
 from recsys_mtl.data.schema import (
-    UNREADABLE,
     feature_columns,
-    in_one_line,
-    is_list,
     probability_column,
 )
+from recsys_mtl.driver.export_examples import write_examples
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.trained_run import TrainedRun, open_run
 from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
@@ -35,21 +30,17 @@ from recsys_mtl.model.served import export_body
 from recsys_mtl.serving.bundle import (
     BUNDLE_VERSION,
     DESCRIPTION,
-    EXAMPLES,
     MODEL,
     Bundle,
     Origin,
     StoredTable,
+    TableType,
     columns_of,
     id_encoding,
     write_checksums,
 )
-from recsys_mtl.serving.rows import RowsError
-from recsys_mtl.serving.scorer import Scorer
 from recsys_mtl.worker.body import body_shape
 from recsys_mtl.worker.named_tensors import CheckpointError, compare_tensors, load_alone
-
-_EXAMPLE_ROWS = 100
 
 
 def export_run(
@@ -58,6 +49,7 @@ def export_run(
     *,
     checkpoint: str = "last",
     examples: str | None = None,
+    tables: TableType = "float32",
     body: BodyFactory | None = None,
 ) -> Bundle:
     """Write the bundle of a run's checkpoint; it appears whole, or not at all.
@@ -67,6 +59,7 @@ def export_run(
         out: a folder or URL, not there yet or empty.
         checkpoint: `last`, `best` or a name.
         examples: a log whose first rows become the bundle's examples; data.eval when not given.
+        tables: the type of their numbers; float16 halves the bundle, and probabilities move.
         body: makes the body that the run was trained with, where that was one of the user's own.
 
     Raises:
@@ -84,10 +77,10 @@ def export_run(
         run.source.as_folder() as tensors,
     ):
         made = _read_body(config, tensors, body)
-        bundle = _description(run, _write_tables(config.data, tensors, folder))
+        bundle = _description(run, _write_tables(config.data, tensors, folder, tables))
         _write_model(made, body_shape(config), folder)
         (folder / DESCRIPTION).write_text(bundle.to_json(), encoding="utf-8")
-        _write_examples(config, folder, examples or config.data.eval)
+        write_examples(config.data, folder, examples or config.data.eval)
         write_checksums(folder)
     return bundle
 
@@ -175,21 +168,32 @@ def _table_shapes(data: FeatureColumns) -> dict[str, tuple[int, int]]:
     }
 
 
-def _write_tables(data: FeatureColumns, checkpoint: Path, folder: Path) -> dict[str, StoredTable]:
-    """Write each table from its shards into a file of its own."""
+def _write_tables(
+    data: FeatureColumns, checkpoint: Path, folder: Path, kind: TableType
+) -> dict[str, StoredTable]:
+    """Write each table from its shards into a file of its own.
+
+    Raises:
+        UserError: a number is too large for float16.
+    """
     (folder / "tables").mkdir()
     stored = {}
     for owner, (rows, columns) in _table_shapes(data).items():
         file = f"tables/{owner}.npy"
         table = np.lib.format.open_memmap(
-            folder / file, mode="w+", dtype=np.float32, shape=(rows, columns)
+            folder / file, mode="w+", dtype=kind, shape=(rows, columns)
         )
         with (folder / file).open("rb+") as handle:
             # Without room, a write to the mapping would end the process by a signal.
             os.posix_fallocate(handle.fileno(), 0, table.offset + table.nbytes)
         load_alone({f"tables.{owner}": torch.from_numpy(table)}, checkpoint)
+        if kind == "float16" and not np.isfinite(table).all():
+            raise UserError(
+                f"the table of {owner!r} holds numbers that are too large for float16; export it "
+                "with float32 tables"
+            )
         table.flush()
-        stored[owner] = StoredTable(file=file, rows=rows, columns=columns)
+        stored[owner] = StoredTable(file=file, type=kind, rows=rows, columns=columns)
     return stored
 
 
@@ -236,53 +240,3 @@ def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in numbers.items()
     }
-
-
-def _write_examples(config: RunConfig, folder: Path, url: str) -> None:
-    """Write a log's first rows, one row of nulls and one of empty lists, with what to expect."""
-    columns = feature_columns(config.data.features)
-    rows = _first_rows(url, columns)
-    kinds = {field.name: field.type for field in rows.schema}
-    nulls = {name: pa.nulls(1, kind) for name, kind in kinds.items()}
-    empty = {
-        name: pa.array([[]], kind)
-        for name, kind in kinds.items()
-        if is_list(kind) and not pa.types.is_fixed_size_list(kind)
-    }
-    edges = [pa.table(nulls), pa.table(nulls | empty)][: 2 if empty else 1]
-    rows = pa.concat_tables([pa.table({n: rows.column(n) for n in columns}), *edges])
-    try:
-        scores = Scorer.load(folder, verify=False).score(rows)
-    except RowsError as error:
-        raise UserError(f"the log of examples, {url}: {error}") from None
-    for task, probabilities in scores.items():
-        rows = rows.append_column(probability_column(task), pa.array(probabilities))
-    pq.write_table(rows, folder / EXAMPLES)
-
-
-def _first_rows(url: str, columns: list[str]) -> pa.Table:
-    """The first rows of a log, in the columns that features read, as they stand there.
-
-    Raises:
-        UserError: there is no log, it cannot be read, or it lacks a column.
-    """
-    filesystem, files = list_files(url)
-    for file in files:
-        try:
-            with filesystem.open(file, "rb") as handle:
-                parquet = pq.ParquetFile(handle)
-                missing = [name for name in columns if name not in parquet.schema_arrow.names]
-                if missing:
-                    raise UserError(
-                        f"column {missing[0]!r} is missing in {file}; the bundle's examples need "
-                        "every feature: give --examples another log"
-                    )
-                for batch in parquet.iter_batches(_EXAMPLE_ROWS, columns=columns):
-                    if batch.num_rows:
-                        return pa.Table.from_batches([batch])
-        except UNREADABLE as error:
-            raise UserError(
-                f"{file} cannot be read: {in_one_line(error)}; the bundle's examples come from "
-                "there: give --examples another log"
-            ) from None
-    raise UserError(f"{url} holds no rows for the bundle's examples; give --examples another log")

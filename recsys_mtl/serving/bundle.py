@@ -2,7 +2,7 @@
 
 features.json         what the model reads of a row, which table each id is looked up in, and which
                       run it was
-tables/<feature>.npy  the embedding table that a feature owns, [rows, D]
+tables/<feature>.npy  the embedding table that a feature owns, [rows, D], float32 or float16
 model.pt2             torch.export: pooled embeddings [B, E], dense inputs [B, F] to logits [B, T]
 examples.parquet      rows of a log with the probabilities to expect
 checksums.sha256      of all other files, as `sha256sum --check` reads it
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,6 +34,9 @@ CHECKSUMS = "checksums.sha256"
 _LINES = re.compile(r"(?:[0-9a-f]{64}  [^\n]+\n)+")
 
 
+TableType = Literal["float32", "float16"]
+
+
 class BundleError(UserError):
     """A bundle is not there, damaged, or of another version."""
 
@@ -42,7 +45,9 @@ class StoredTable(Section):
     """One embedding table."""
 
     file: str
-    """A .npy file of float32, in row order."""
+    """A .npy file, in row order."""
+    type: TableType
+    """Of its numbers. They are summed in float32 all the same."""
     rows: int
     """The rows for values, and behind them one row for nulls per feature that reads the table."""
     columns: int

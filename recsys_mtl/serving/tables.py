@@ -30,14 +30,15 @@ class MappedTables:
             for name, feature in bundle.id_features()
         ]
 
-    def pool(self, ids: Sequence[Ragged]) -> Tensor:
+    def pool(self, features: Sequence[Ragged]) -> Tensor:
         """[n, E] float32: each bag's rows, summed or averaged, features side by side."""
         columns = []
-        for bags, (table, mean) in zip(ids, self._features, strict=True):
-            offsets = torch.from_numpy(bags.offsets)
-            pooled = embedding_bag(
-                torch.from_numpy(bags.values), table, offsets, mode="sum", include_last_offset=True
-            )
+        for bags, (table, mean) in zip(features, self._features, strict=True):
+            ids, offsets = torch.from_numpy(bags.values), torch.from_numpy(bags.offsets)
+            if table.dtype == torch.float16:
+                # Sums in float16 err by 3e-4 at 30 ids, so the rows are converted first.
+                ids, table = torch.arange(len(ids)), table[ids].float()
+            pooled = embedding_bag(ids, table, offsets, mode="sum", include_last_offset=True)
             if mean:  # as in training: an empty bag gives zeros
                 pooled /= offsets.diff().clamp(min=1).unsqueeze(1)
             columns.append(pooled)
@@ -45,7 +46,7 @@ class MappedTables:
 
 
 def _mapped(folder: Path, stored: StoredTable) -> Tensor:
-    """[rows, D] float32 on the pages of the file."""
+    """[rows, D] on the pages of the file."""
     path = folder / stored.file
     try:
         # Copy-on-write, as torch warns of memory that cannot be written. Nothing here writes.
@@ -55,9 +56,9 @@ def _mapped(folder: Path, stored: StoredTable) -> Tensor:
             f"{path} cannot be read as a table ({error}); copy or export the bundle again"
         ) from None
     wanted = (stored.rows, stored.columns)
-    if table.shape != wanted or table.dtype != np.float32 or not table.flags.c_contiguous:
+    if table.shape != wanted or table.dtype != stored.type or not table.flags.c_contiguous:
         raise BundleError(
-            f"{path} holds {table.dtype} {table.shape}, and not float32 {wanted}; copy or export "
-            "the bundle again"
+            f"{path} holds {table.dtype} {table.shape}, and not {stored.type} {wanted}; copy or "
+            "export the bundle again"
         )
     return torch.from_numpy(table)

@@ -232,6 +232,38 @@ def test_products_in_bfloat16_become_float32_and_the_command_says_so(
         assert 0 < difference.max() < 0.01
 
 
+def test_tables_of_float16_take_half_and_are_summed_in_float32(tmp_path: Path) -> None:
+    features = (
+        "data.features={recent: {kind: id, rows: 4000, embedding_dim: 16, pooling: mean}, "
+        "viewed: {kind: id, table: recent, column: seen}}"
+    )
+    log = log_rows(60, fresh_generator())
+    trained = train(tmp_path, log, features)
+    tables = trained.model.tables
+    assert tables is not None
+    (shard,) = tables.state_dict()["tables.recent"].local_shards()
+    assert export(trained, tmp_path / "bundle", "--tables", "float16") == 0
+    stored = np.load(tmp_path / "bundle" / "tables" / "recent.npy")
+    assert stored.dtype == np.float16
+    expected = trained.probabilities(log)
+    # What float32 gives for the very numbers that float16 holds.
+    shard.tensor.copy_(shard.tensor.half().float())
+    rounded = trained.probabilities(log)
+    for task, found in Scorer.load(tmp_path / "bundle").score(log).items():
+        np.testing.assert_allclose(found, rounded[task], rtol=0, atol=1e-6)
+        assert 0 < np.abs(found - expected[task]).max() < 1e-4
+
+
+def test_numbers_too_large_for_float16_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = "data.features={item: {kind: id, rows: 30, embedding_dim: 4}}"
+    trained = train(tmp_path, log_rows(60, fresh_generator()), features, first_number=1e5)
+    assert export(trained, tmp_path / "bundle", "--tables", "float16") == 2
+    assert "table of 'item' holds numbers that are too large" in capsys.readouterr().err
+    assert export(trained, tmp_path / "bundle") == 0
+
+
 def test_a_column_with_the_name_of_a_probability_is_refused(tmp_path: Path) -> None:
     features = "data.features={price: {kind: dense, column: probability_cart}}"
     log = log_rows(60, fresh_generator()).rename_columns({"price": "probability_cart"})

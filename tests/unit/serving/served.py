@@ -109,8 +109,18 @@ class Trained:
         return {task: scores[:, place] for place, task in enumerate(self.config.task_names)}
 
 
-def train(folder: Path, log: pa.Table, *overrides: str, body: BodyFactory | None = None) -> Trained:
-    """A run of a model with drawn parameters; needs a process group of this process."""
+def train(
+    folder: Path,
+    log: pa.Table,
+    *overrides: str,
+    body: BodyFactory | None = None,
+    first_number: float | None = None,
+) -> Trained:
+    """A run of a model with drawn parameters; needs a process group of this process.
+
+    Args:
+        first_number: stands first in the first table, instead of what was drawn.
+    """
     run = folder / "runs" / "served"
     run.mkdir(parents=True)
     pq.write_table(log, folder / "log.parquet", row_group_size=64)
@@ -118,6 +128,10 @@ def train(folder: Path, log: pa.Table, *overrides: str, body: BodyFactory | None
     config = load_config(folder / "run.yaml", overrides)
     model = build_model(config, HERE, body=body)
     model.shared.vector.add_(0.05 * torch.randn_like(model.shared.vector))
+    if first_number is not None:
+        assert model.tables is not None
+        first = next(iter(model.tables.state_dict().values()))
+        first.local_shards()[0].tensor[0, 0] = first_number
     save_tensors(model.state_dict(), run / "checkpoint")
     manifest = read_manifest(config.data.train, config.data)
     # What else it says of its run is not of the model, and null here.
