@@ -2,6 +2,7 @@
 
 check.py      validate a run's YAML and its data; train nothing
 settings.py   print every setting, or a JSON Schema of them
+trace.py      print and draw what a run's steps came to
 train.py      train, or go on with, a run
 
 Each file has `add_to`, which describes the command to argparse, and the function that runs it and
