@@ -5,6 +5,7 @@ evaluate.py   judge a trained run by a log, alone or against another run
 predict.py    score every row of a log with a trained run
 export.py     write a trained run as a bundle that serves without Ray and TorchRec
 settings.py   print every setting, or a JSON Schema of them
+trace.py      print and draw what a run's steps came to
 train.py      train, or go on with, a run
 verify.py     compare the probabilities that a server logged with a bundle's
 
