@@ -8,6 +8,8 @@ ids.py          the row of a table that an id has
 numbers.py      Arrow columns to float64
 labels.py       Arrow columns to what each row tells each task, and how much it counts
 features.py     Arrow columns to ids, numbers and masks: whole rows
+keys.py         any column's values as 64-bit keys of groups; key_names.py: what keys stand for
 batch.py        rows of several lanes to one ClickBatch of tensors
-stream.py       all of it on a background thread, from any step on
+row_groups.py   one row group, read patiently; background.py: ahead, on a thread
+stream.py       batches from any step on; file_stream.py: whole files in their order
 """
