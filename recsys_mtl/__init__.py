@@ -7,7 +7,8 @@ The way of one batch, and where each part of it lives:
     -> task gradients [T, P], summed -> Gram [T, T] -> coefficients [T] -> updates -> record
         worker/                         gradients/            worker/, distributed/  metrics/
 
-cli.py        recsys-mtl check | train
+cli.py        recsys-mtl
+commands/     its commands, a file each
 train.py      the loop, the step, the evaluation: start reading here
 driver/       a configuration to a finished run: workers on Ray, or the driver's own process
 worker/       what one worker holds and does besides the step itself

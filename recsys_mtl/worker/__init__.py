@@ -2,7 +2,7 @@
 
 job.py               what the driver hands to every worker
 host.py              what a worker asks of whoever runs it
-build.py             from the configuration to a worker; methods.py: to its method, body.py: its body
+build.py             from the configuration to a worker; methods.py: its method; body.py: its body
 model.py             tables and body, and the forward through them: all that scoring needs
 state.py             what training holds besides: optimizers, and the room for gradients
 step_mode.py         what one step computes
