@@ -1,4 +1,4 @@
-"""recsys-mtl check | settings | trace | train: the command line.
+"""recsys-mtl check | init | settings | trace | train: the command line.
 
 Exit status: 0 done; 1 training failed; 2 something the user can mend; 130 interrupted; 143 ended by
 SIGTERM, after a checkpoint where there was time for one.
@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recsys_mtl.commands import check, settings, trace, train
+from recsys_mtl.commands import check, init, settings, trace, train
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.events import choose_format, log_error
 
@@ -33,6 +33,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Multi-task training of recommendation models with GradOPS.",
     )
     commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
-    for command in (check, settings, trace, train):
+    for command in (check, init, settings, trace, train):
         command.add_to(commands)
     return parser

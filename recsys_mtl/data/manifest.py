@@ -59,7 +59,7 @@ def read_manifest(url: str, data: Data) -> Manifest:
             or typed otherwise than in the first file; unless data.on_error is `skip`, a label
             outside 0 and 1 by the statistics.
     """
-    filesystem, files = _list_files(url)
+    filesystem, files = list_files(url)
 
     def read_footer(file: str) -> _Footer:
         try:
@@ -130,7 +130,7 @@ def _check_one_type_per_column(footers: list[_Footer]) -> None:
                 )
 
 
-def _list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+def list_files(url: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()
