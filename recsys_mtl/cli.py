@@ -1,6 +1,5 @@
 """recsys-mtl: the command line, whose commands `commands/` lists.
 
-
 Exit status: 0 done; 1 a worker failed; 2 something the user can mend; 3 what was judged is worse
 than it may be (evaluate's gate, verify); 4 the gate cannot tell; 130 interrupted; 143 ended by
 SIGTERM, after a checkpoint where there was time for one.
@@ -10,7 +9,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recsys_mtl.commands import check, evaluate, export, predict, settings, trace, train, verify
+from recsys_mtl.commands import (
+    check,
+    evaluate,
+    export,
+    init,
+    predict,
+    settings,
+    trace,
+    train,
+    verify,
+)
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.events import choose_format, log_error
 
@@ -35,6 +44,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Multi-task training of recommendation models with GradOPS.",
     )
     commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
-    for command in (check, train, trace, evaluate, predict, export, verify, settings):
+    for command in (init, check, train, trace, evaluate, predict, export, verify, settings):
         command.add_to(commands)
     return parser

@@ -1,5 +1,6 @@
 """The commands of recsys-mtl, one file each: its arguments, and what it does with them.
 
+init.py       write a run's YAML for a click log
 check.py      validate a run's YAML and its data; train nothing
 train.py      train, or go on with, a run
 trace.py      print and draw what a run's steps came to
