@@ -40,14 +40,13 @@ class TraceWriter:
 
     Args:
         url: the trace's folder: a local path or whatever fsspec opens (`s3://bucket/run/trace`).
-            It is made when missing.
+            The first flush makes it when missing, so that a refused start leaves nothing.
         attempt: from `next_attempt`.
         columns: of every row, among them `step` and `attempt`.
     """
 
     def __init__(self, url: str, attempt: int, columns: Sequence[Column]) -> None:
         self._filesystem, self._folder = fsspec.core.url_to_fs(url)
-        self._filesystem.makedirs(self._folder, exist_ok=True)
         self._attempt = attempt
         self._schema = pa.schema([(column.name, _TYPES[column.kind]) for column in columns])
         self._last_step = -1
@@ -76,6 +75,7 @@ class TraceWriter:
         """
         if not self._rows:
             return
+        self._filesystem.makedirs(self._folder, exist_ok=True)
         name = f"part-{self._attempt:04d}-{self._rows[0]['step']:010d}.parquet"
         path = f"{self._folder}/{name}"
         with self._filesystem.open(f"{path}.tmp", "wb") as file:

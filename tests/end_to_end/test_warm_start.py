@@ -140,4 +140,5 @@ def test_what_cannot_be_taken_over_is_said_in_one_sentence(
     refusal = capsys.readouterr().err  # of the YAML, a line per mistake
     assert re.search(says, refusal), refusal
     assert "Traceback" not in refusal
-    assert not (folder / "runs" / "cold" / "config.yaml").exists()
+    cold = folder / "runs" / "cold"
+    assert not cold.exists() or not list(cold.iterdir()), "what is mended can begin, --fresh or not"
