@@ -55,8 +55,8 @@ def launch(
         TrainingError: a worker failed, more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
-    config = with_absolute_paths(config)
     _refuse_a_passing_folder(config)
+    config = with_absolute_paths(config)
     refuse_before_workers(config, body=body, method=method)
     train = read_manifest(config.data.train, config.data)
     refuse_too_short_logs(train.event_times, config.data, train.url)
