@@ -17,7 +17,8 @@ class WarmStart(Section):
     model_config = ConfigDict(serialize_by_alias=True)
 
     source: Annotated[str, Field(alias="from", min_length=1)]
-    """The folder or URL of the run to take from, <run.storage_path>/<run.name>."""
+    """The folder or URL of the run to take from, <run.storage_path>/<run.name>. Name only
+    runs that you trust: torch unpickles a checkpoint's `.metadata`, which can run any code."""
     parts: Annotated[tuple[Literal["tables", "dense", "moments"], ...], Field(min_length=1)] = (
         "tables",
         "dense",
@@ -30,4 +31,5 @@ class WarmStart(Section):
     """`last`, `best`, or the name of one of its checkpoints."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Names there to names here, of features, tasks or layers, as they stand between the dots of a
-    parameter's name: `{item: product}` makes `tables.item` `tables.product`."""
+    parameter's name: `{item: product}` makes `tables.item` `tables.product`, and whatever is called
+    `item` here begins anew. `{a: b, b: a}` swaps two."""

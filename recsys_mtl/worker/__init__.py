@@ -16,7 +16,8 @@ best.py              the best evaluation so far, and whether to end early
 evaluation.py        a whole log, scored while a run trains
 checkpoint.py        save and restore a run; checkpoint_metadata.py: what one says in plain numbers
 named_tensors.py     tensors by name, and partial loads
-warm_start.py        first values from another run; inherited.py: which names mean the same there
+warm_start.py        first values from another run; renaming.py: names there; inherited.py: what in
+                     it means the same; same_meaning.py: refuses what no longer does
 trained_model.py     a model as its checkpoint holds it
 scoring.py           what is done with one: log_evaluation.py and scored_rows_by_key.py judge it,
                      prediction.py and predicted_files.py score a log with it

@@ -39,9 +39,9 @@ class LoadReport:
     matched: tuple[str, ...]
     """In both, with one shape."""
     new: tuple[str, ...]
-    """Wanted, and not in the checkpoint."""
+    """Wanted, and not in the checkpoint. Like those above, by the names of what is wanted."""
     dropped: tuple[str, ...]
-    """In the checkpoint, and not wanted."""
+    """In the checkpoint, by its names, and not wanted."""
     other_shape: tuple[OtherShape, ...]
 
     @property
@@ -68,8 +68,14 @@ def save_tensors(tensors: Mapping[str, Any], folder: Path) -> None:
         save(dict(tensors), checkpoint_id=folder)
 
 
-def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
+def compare_tensors(
+    wanted: Mapping[str, Any], folder: Path, saved_as: Mapping[str, str | None] | None = None
+) -> LoadReport:
     """What a load of `wanted` from a checkpoint's folder would find.
+
+    Args:
+        saved_as: for each name of `wanted`, the name it has in the checkpoint; None for one that is
+            not there, whatever the checkpoint holds. Left out, names are the same.
 
     Raises:
         CheckpointError: the checkpoint does not say what it holds.
@@ -84,21 +90,28 @@ def compare_tensors(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
         if isinstance(entry, TensorStorageMetadata)
     }
     shapes = {name: tuple(tensor.size()) for name, tensor in wanted.items()}
-    both = [name for name in shapes if name in saved]
+    names = {name: name if saved_as is None else saved_as[name] for name in shapes}
+    both = {name: saved[there] for name, there in names.items() if there in saved}
+    taken = set(names.values())
     return LoadReport(
-        matched=tuple(name for name in both if shapes[name] == saved[name]),
-        new=tuple(name for name in shapes if name not in saved),
-        dropped=tuple(name for name in saved if name not in shapes),
+        matched=tuple(name for name, shape in both.items() if shapes[name] == shape),
+        new=tuple(name for name in shapes if name not in both),
+        dropped=tuple(name for name in saved if name not in taken),
         other_shape=tuple(
-            OtherShape(name, saved[name], shapes[name])
-            for name in both
-            if shapes[name] != saved[name]
+            OtherShape(name, shape, shapes[name])
+            for name, shape in both.items()
+            if shapes[name] != shape
         ),
     )
 
 
-def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
+def load_matching(
+    wanted: Mapping[str, Any], folder: Path, saved_as: Mapping[str, str | None] | None = None
+) -> LoadReport:
     """Load what is in both, in place, whatever the sharding was; every worker calls it.
+
+    Args:
+        saved_as: names in the checkpoint, as `compare_tensors` takes them.
 
     Returns:
         What was loaded by all workers together, and what was not: the same on each of them.
@@ -106,11 +119,12 @@ def load_matching(wanted: Mapping[str, Any], folder: Path) -> LoadReport:
     Raises:
         CheckpointError: a worker's part cannot be read.
     """
-    own = compare_tensors(wanted, folder)
+    own = compare_tensors(wanted, folder, saved_as)
     report = _put_together(gathered(own))
     if report.matched:
+        found = {(saved_as or {}).get(name) or name: wanted[name] for name in own.matched}
         with _ordinary_errors("read"):
-            load({name: wanted[name] for name in own.matched}, checkpoint_id=folder)
+            load(found, checkpoint_id=folder)
     return report
 
 

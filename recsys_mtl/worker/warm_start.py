@@ -11,15 +11,15 @@ from recsys_mtl.config import RunConfig, UserError, WarmStart
 from recsys_mtl.distributed.resized import copy_rows, has_all_rows, with_rows
 from recsys_mtl.worker.inherited import (
     Columns,
-    Renaming,
+    feature_changes,
     input_width,
     moved_rows,
     part_of,
     same_columns,
-    stands_in,
 )
 from recsys_mtl.worker.job import FirstValues
 from recsys_mtl.worker.named_tensors import LoadReport, load_matching
+from recsys_mtl.worker.renaming import Renaming, refuse_unknown_names
 from recsys_mtl.worker.state import Worker
 
 _KINDS = ("", "first_moment.", "second_moment.")  # a parameter, and what Adam keeps of it
@@ -41,6 +41,12 @@ class WarmStartReport:
     """Names here that have no namesake there."""
     dropped: tuple[str, ...]
     """Names there, of the parts asked for, that have no namesake here."""
+    new_features: tuple[str, ...]
+    """Features here that have no namesake of their kind there."""
+    dropped_features: tuple[str, ...]
+    """Features there that have no namesake of their kind here."""
+    changed: tuple[str, ...]
+    """Features of both that are not what they were: `price: mean 0 -> 100, std 1 -> 30`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers."""
@@ -53,6 +59,9 @@ class WarmStartReport:
             f"{len(self.new)} new, {len(self.dropped)} dropped"
         ]
         for what, names in (
+            ("features that are new", self.new_features),
+            ("features dropped", self.dropped_features),
+            ("features changed", self.changed),
             ("only the columns of features in both", self.by_column),
             ("new, with random first values", self.new),
             ("dropped", self.dropped),
@@ -70,23 +79,36 @@ def take_first_values(worker: Worker, first: FirstValues, settings: WarmStart) -
     """
     renaming = Renaming(settings.rename)
     here = {n: t for n, t in worker.state_dict().items() if part_of(n) in settings.parts}
+    saved_as = renaming.old_names(here)
     by_column = _inputs(worker, first.config, renaming, here)
     by_row = _tables_of_other_rows(worker, first.config, renaming, here)
-    wanted = here | {name: part.there for name, part in (by_column | by_row).items()}
+    in_parts = by_column | by_row
+    wanted = here | {name: part.there for name, part in in_parts.items()}
     with first.source.as_folder() as folder:
-        report = load_matching({renaming.old_name(n): t for n, t in wanted.items()}, folder)
+        report = load_matching(wanted, folder, saved_as)
     _refuse_other_shapes(report, first)
-    _refuse_unknown_names(settings, report, here)
-    for part in (by_column | by_row).values():
-        part.copy()
-    dropped = [name for name in report.dropped if part_of(name) in settings.parts]
+    refuse_unknown_names(
+        settings.rename,
+        worker.config.data,
+        first.config.data,
+        here=[*report.matched, *report.new],
+        there=[*renaming.old_names(report.matched).values(), *report.dropped],
+    )
+    matched = set(report.matched)
+    for name, part in in_parts.items():
+        if name in matched:  # a new task's gate keeps its random values
+            part.copy()
+    features = feature_changes(worker.config.data, first.config.data, renaming)
     return WarmStartReport(
         run=first.name,
         step=first.step,
-        matched=tuple(map(renaming.new_name, report.matched)),
-        by_column=tuple(by_column),
-        new=tuple(map(renaming.new_name, report.new)),
-        dropped=tuple(dropped),
+        matched=report.matched,
+        by_column=tuple(name for name in by_column if name in matched),
+        new=report.new,
+        dropped=tuple(name for name in report.dropped if part_of(name) in settings.parts),
+        new_features=features.new,
+        dropped_features=features.dropped,
+        changed=features.changed,
     )
 
 
@@ -161,19 +183,3 @@ def _refuse_other_shapes(report: LoadReport, first: FirstValues) -> None:
 
 def _sizes(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a single number"
-
-
-def _refuse_unknown_names(settings: WarmStart, report: LoadReport, here: Mapping[str, Any]) -> None:
-    """Raise UserError where `rename` names what is not there, or not here."""
-    there = [*report.matched, *report.dropped]
-    for old, new in settings.rename.items():
-        if not any(stands_in(old, name) for name in there):
-            raise UserError(
-                f"run.warm_start.rename: nothing is called {old!r} in the other run; it has "
-                f"{', '.join(sorted(there)[:8])}, ..."
-            )
-        if not any(stands_in(new, name) for name in here):
-            raise UserError(
-                f"run.warm_start.rename: {old!r} becomes {new!r}, but nothing here is called so; "
-                "give the name of a feature, a task or a layer of this run"
-            )

@@ -36,10 +36,15 @@ optimizer: {tables: {kind: adagrad, learning_rate: 0.5}}
 sharding: {user: {kind: column_wise, columns_per_shard: 4}}
 training: {global_batch_size: 64}
 """
-# city is removed, item is called product, shop and a second list over product's table are new (the
-# list stands before the one that was there), wish is a new task, and price comes after age.
+# item is called product, seen watched, age years and purchase paid; a new table has taken the name
+# item; shop and a second list over product's table are new (the list stands before the one that was
+# there); city has become a number, wish is a new task, and price comes after age with another mean.
 NEW = """\
-run: {name: new, warm_start: {from: old, rename: {item: product}}}
+run:
+  name: new
+  warm_start:
+    from: old
+    rename: {item: product, seen: watched, age: years, purchase: paid}
 data:
   train: LOG
   eval: LOG
@@ -48,10 +53,12 @@ data:
     user: {kind: id, rows: 40, embedding_dim: 8}
     product: {kind: id, column: item, rows: 30, embedding_dim: 4}
     liked: {kind: id, column: seen, table: product}
-    seen: {kind: id, table: product, pooling: mean}
-    age: {kind: dense}
-    price: {kind: dense}
-  labels: {wish: wish, purchase: buy, cart: cart}
+    watched: {kind: id, column: seen, table: product, pooling: mean}
+    item: {kind: id, column: shop, rows: 31, embedding_dim: 4}
+    years: {kind: dense, column: age}
+    price: {kind: dense, mean: 100.0}
+    city: {kind: dense}
+  labels: {wish: wish, paid: buy, cart: cart}
   lanes: 2
 model: {bottom_hidden_sizes: [12, 6], BODY}
 method: {kind: gradops}
@@ -111,13 +118,15 @@ def test_tables_that_both_have_are_equal_with_their_optimizer_s_state(begun: War
         assert (len(item), len(product)) == (32, 33)
         assert torch.equal(product[:31], item[:31]), "the values, and the row for product's nulls"
         assert torch.equal(product[32], item[31]), "the row for the nulls of seen"
+        assert len(new[f"{kind}.item"]) == len(item)
+        assert not torch.equal(new[f"{kind}.item"], item), "another table now"
     assert (old["accumulator.tables.item"] > 0).any(), "the old model has trained"
 
 
 def test_the_bottom_takes_the_columns_of_the_features_in_both(begun: WarmStart) -> None:
     # Columns there: user 0-8, item 8-12, seen 12-16, city 16-20, price 20, age 21. Here: shop 0-4,
-    # user 4-12, product 12-16, liked 16-20, seen 20-24, age 24, price 25.
-    pairs = [(4, 12, 0), (12, 16, 8), (20, 24, 12), (24, 25, 21), (25, 26, 20)]
+    # user 4-12, product 12-16, liked 16-20, watched 20-24, item 24-28, years 28, price 29, city 30.
+    pairs = [(4, 12, 0), (12, 16, 8), (20, 24, 12), (28, 29, 21), (29, 30, 20)]
     for kind in ("", "first_moment.", "second_moment."):
         here = begun.new[f"{kind}bottom.layers.0.weight"]
         there = begun.old[f"{kind}bottom.layers.0.weight"]
@@ -126,14 +135,18 @@ def test_the_bottom_takes_the_columns_of_the_features_in_both(begun: WarmStart) 
         if kind:
             assert (here[:, :4] == 0).all()
             assert (here[:, 16:20] == 0).all()
-    for name in ("bottom.layers.0.bias", "bottom.layers.1.weight", "heads.purchase.0.weight"):
+            assert (here[:, 24:28] == 0).all()
+            assert (here[:, 30] == 0).all()
+    for name in ("bottom.layers.0.bias", "bottom.layers.1.weight", "heads.cart.0.weight"):
         assert torch.equal(begun.new[name], begun.old[name]), name
+    assert torch.equal(begun.new["heads.paid.0.weight"], begun.old["heads.purchase.0.weight"])
 
 
 def test_what_is_new_and_what_is_dropped_is_reported(begun: WarmStart) -> None:
     report = begun.report
     assert {n for n in report["new"] if "moment" not in n and "accumulator" not in n} == {
         "tables.shop",
+        "tables.item",
         "heads.wish.0.weight",
         "heads.wish.0.bias",
     }
@@ -143,6 +156,9 @@ def test_what_is_new_and_what_is_dropped_is_reported(begun: WarmStart) -> None:
         "first_moment.bottom.layers.0.weight",
         "second_moment.bottom.layers.0.weight",
     }
+    assert report["new_features"] == ["shop", "liked", "item", "city"]
+    assert report["dropped_features"] == ["city"]
+    assert report["changed"] == ["price: mean 0 -> 100", "city: kind id -> dense"]
     known = {*report["matched"], *report["new"]}
     assert known == {n for n in begun.new if not n.startswith(("method.", "cached_", "window."))}
 
@@ -153,5 +169,7 @@ def test_gates_and_experts_take_columns_too(tmp_path: Path) -> None:
     for name in ("experts.0.weight", "gates.cart.weight"):
         assert name in report["by_column"]
         assert torch.equal(new[name][..., 4:12], old[name][..., :8])
-        assert torch.equal(new[name][..., 25], old[name][..., 20])
+        assert torch.equal(new[name][..., 29], old[name][..., 20])
     assert "gates.wish.weight" in report["new"]
+    assert "gates.wish.weight" not in report["by_column"]
+    assert (new["gates.wish.weight"] != 0).all(), "a new gate keeps its random first values"

@@ -42,6 +42,22 @@ def test_everything_is_matched_where_names_and_shapes_are_the_same(tmp_path: Pat
     assert all(torch.equal(wanted[name], tensor) for name, tensor in saved.items())
 
 
+def test_values_are_loaded_from_other_names(tmp_path: Path) -> None:
+    saved = fresh_tensors({"tables.a": (3,), "tables.b": (3,), "tables.c": (2,)})
+    save_tensors(saved, tmp_path)
+    names = {"tables.b": "tables.a", "tables.a": "tables.b", "tables.d": "tables.c"}
+    wanted = fresh_tensors(dict.fromkeys((*names, "tables.c"), (3,)))
+    before = wanted["tables.c"].clone()
+    report = load_matching(wanted, tmp_path, names | {"tables.c": None})
+    assert report.matched == ("tables.b", "tables.a")
+    assert report.new == ("tables.c",)
+    assert report.dropped == ()
+    assert report.other_shape == (OtherShape("tables.d", saved=(2,), wanted=(3,)),)
+    assert torch.equal(wanted["tables.b"], saved["tables.a"])
+    assert torch.equal(wanted["tables.a"], saved["tables.b"])
+    assert torch.equal(wanted["tables.c"], before)
+
+
 def test_only_what_is_in_both_with_one_shape_is_loaded(tmp_path: Path) -> None:
     saved = fresh_tensors(SHAPES | {"heads.cart.0.weight": (1, 4), "heads.wish.0.weight": (1, 4)})
     save_tensors(saved, tmp_path)
