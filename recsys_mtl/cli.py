@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log_error("refused", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        log_error("interrupted", "interrupted; the same command goes on from the last checkpoint")
+        resumes = options.command_name in ("train", "predict")
+        what_next = "; the same command goes on from what is there" if resumes else ""
+        log_error("interrupted", f"interrupted{what_next}")
         sys.exit(130)
 
 

@@ -18,8 +18,12 @@ def check(options: argparse.Namespace) -> int:
     from recsys_mtl.config.file import load_config
 
     config = load_config(options.run_yaml, tuple(options.set))
+    from recsys_mtl.data.schema import refuse_other_families
     from recsys_mtl.driver.log_summary import show_log  # slow to import, and only for a valid file
 
-    for part, url in (("train", config.data.train), ("eval", config.data.eval)):
-        show_log(part, url, config)
+    train = show_log("train", config.data.train, config)
+    evaluation = show_log("eval", config.data.eval, config)
+    refuse_other_families(
+        evaluation.column_families, train.column_families, here="data.eval", there="data.train"
+    )
     return 0

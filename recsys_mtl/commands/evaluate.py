@@ -39,6 +39,12 @@ def add_to(commands: Commands) -> None:
         help="the folder or URL of a run that scores the same rows: the one that serves now, say",
     )
     parser.add_argument(
+        "--against-checkpoint",
+        default="last",
+        metavar="last|best|NAME",
+        help="which one of OTHER_RUN (default: last)",
+    )
+    parser.add_argument(
         "--max-auc-drop",
         metavar="DROP",
         type=float,
@@ -60,6 +66,11 @@ def evaluate_run(options: argparse.Namespace) -> int:
 
     if (options.max_auc_drop is None) != (options.against is None):
         raise UserError("--against and --max-auc-drop are one gate; give both or neither")
+    if options.json is not None:
+        try:  # before hours of scoring
+            Path(options.json).touch()
+        except OSError as error:
+            raise UserError(f"--json {options.json} cannot be written: {error.strerror}") from None
     from recsys_mtl.driver.evaluate import evaluate, show_evaluation
     from recsys_mtl.driver.runner import TrainingError
 
@@ -71,6 +82,7 @@ def evaluate_run(options: argparse.Namespace) -> int:
             group_by=options.group_by,
             slices=options.slices,
             against_url=options.against,
+            against_checkpoint=options.against_checkpoint,
             max_auc_drop=options.max_auc_drop,
             overrides=options.set,
         )
@@ -78,8 +90,5 @@ def evaluate_run(options: argparse.Namespace) -> int:
         return failed(error)
     show_evaluation(found)
     if options.json is not None:
-        try:
-            Path(options.json).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise UserError(f"--json {options.json} cannot be written: {error.strerror}") from None
+        Path(options.json).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     return int(found["gate"]["exit_status"]) if "gate" in found else 0

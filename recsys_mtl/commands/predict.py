@@ -38,6 +38,7 @@ def add_to(commands: Commands) -> None:
 
 def predict_log(options: argparse.Namespace) -> int:
     """Predict, and say what is there now."""
+    from recsys_mtl.driver.lease import LeaseError
     from recsys_mtl.driver.predict import predict
     from recsys_mtl.driver.runner import TrainingError
 
@@ -50,7 +51,7 @@ def predict_log(options: argparse.Namespace) -> int:
             checkpoint=options.checkpoint,
             overrides=options.set,
         )
-    except TrainingError as error:
+    except (TrainingError, LeaseError) as error:
         return failed(error)
     before = f", {found['files_before']:,} of them there before" if found["files_before"] else ""
     log_event(

@@ -10,6 +10,7 @@ optimizer.py  how parameters move
 best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
 warm_start.py what a new run takes over from another one
+training.py   how long a run trains, and what it keeps
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
 file.py       load_config: from YAML and overrides to RunConfig, with its complaints
@@ -34,9 +35,10 @@ from recsys_mtl.config.optimizer import (
     SgdConfig,
     TableOptimizer,
 )
-from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, Training, refuse_on_cpu
+from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.training import Training
 from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [

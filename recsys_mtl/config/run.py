@@ -6,14 +6,15 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from recsys_mtl.config.best import BestBy, refuse_unusable
+from recsys_mtl.config.best import refuse_unusable
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.method import Method
 from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
-from recsys_mtl.config.section import Name, PositiveFloat, PositiveInt, Section, Spelled
+from recsys_mtl.config.section import Name, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
+from recsys_mtl.config.training import Training
 from recsys_mtl.config.warm_start import WarmStart
 
 
@@ -54,44 +55,6 @@ class Run(Section):
     warm_start: WarmStart | None = None
     """Another run whose checkpoint gives the first values of tables, body and heads; null begins
     with random ones. A run that goes on has its own."""
-
-
-class Training(Section):
-    """How long and in what portions."""
-
-    global_batch_size: PositiveInt
-    """Rows of a step over all workers; split evenly over the lanes."""
-    epochs: PositiveInt | None = None
-    """Passes over data.train. With neither this nor `max_steps`: one."""
-    max_steps: PositiveInt | None = None
-    """Ends the run at this step; with `epochs` too, whichever comes first."""
-    warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    """Learning rates rise linearly to their value over this many steps; then `optimizer.schedule`
-    begins."""
-    gradient_clip_norm: PositiveFloat | None = None
-    """Largest norm of the combined gradient of body and tables (with `gradients.scope: bottom`, of
-    the body, the tables taking the same factor); the tasks' own parameters are clipped apart."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """How products in body and heads are computed (autocast). Parameters, sums, the Gram and
-    the optimizers' moments stay as they are; tables and their gradients are float32."""
-    log_interval_steps: PositiveInt = 20
-    """Steps between two looks at the counters: progress line, exporter, trace."""
-    auc_window_steps: PositiveInt = 200
-    """The training AUC covers between one and two of these windows."""
-    checkpoint_interval_steps: PositiveInt | None = 1000
-    """Steps between checkpoints; null leaves only the one at the end."""
-    evaluation_interval_steps: PositiveInt | None = None
-    """Steps between evaluations on data.eval; null leaves only the one at the end."""
-    best_by: BestBy | None = None
-    """Which evaluation is the best: `mean_auc`, `auc:TASK` (highest) or `log_loss:TASK` (lowest). A
-    checkpoint is then saved right after each evaluation; only such a checkpoint can be the best.
-    Changed, or with another data.eval, the comparison begins anew."""
-    patience_evaluations: PositiveInt | None = None
-    """The run ends early when so many evaluations after the best have not been better; null: never.
-    An evaluation that does not have the number of `best_by` does not count."""
-    checkpoints_kept: PositiveInt = 2
-    """How many checkpoints stay: the newest; with `best_by` the best, and always the newest
-    besides."""
 
 
 class Cluster(Section):

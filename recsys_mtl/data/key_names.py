@@ -1,5 +1,6 @@
 """What the keys of a column's values stand for."""
 
+from collections import Counter
 from collections.abc import Collection
 
 from recsys_mtl.config import Data
@@ -24,4 +25,5 @@ def names_of_keys(log: Manifest, data: Data, column: str, keys: Collection[int])
         for key, value in zip(keys_of(values, column).tolist(), values.to_pylist(), strict=True):
             if key in keys:
                 names[key] = "null" if value is None else str(value)
-    return names
+    texts = Counter(names.values())  # a null and the text "null", say
+    return {k: name if texts[name] == 1 else f"{name} ({k:016x})" for k, name in names.items()}

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import IO, Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import Data
@@ -21,6 +22,7 @@ from recsys_mtl.data.event_times import (
     join,
     refuse_logs_without_times,
 )
+from recsys_mtl.data.keys import key_family, no_keys
 from recsys_mtl.data.labels import LARGEST_WEIGHT, unusable_value
 from recsys_mtl.data.schema import (
     UNREADABLE,
@@ -76,13 +78,19 @@ class Manifest:
 
 
 def read_manifest(
-    url: str, data: Data, *, labelled: bool = True, others: Mapping[str, str] | None = None
+    url: str,
+    data: Data,
+    *,
+    labelled: bool = True,
+    others: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Manifest:
     """List `url` (file, folder or glob on any fsspec URL) and check every footer.
 
     Args:
         labelled: False for a log that is only scored: its labels are not looked at.
         others: columns that every file must have besides, each with the argument that names it.
+        keys: the same, of columns by whose values rows are grouped.
 
     Raises:
         DataError: nothing there, no rows, an unreadable file, a column that is missing, mistyped
@@ -100,6 +108,8 @@ def read_manifest(
                 families = column_families(schema, data, file, labelled=labelled)
                 for column, place in (others or {}).items():
                     check_column_is_there(schema, column, place, file)
+                for column, place in (keys or {}).items():
+                    families[f"{place}:{column}"] = _key_family(schema, column, place, file)
                 if labelled and data.on_error == "fail":
                     _check_label_statistics(footer, data, file)
                 event_times = event_times_of_file(parquet, data, file) if labelled else {}
@@ -157,6 +167,14 @@ def _footer_digest(handle: IO[bytes]) -> str:
     length = int.from_bytes(handle.read(4), "little")
     handle.seek(-8 - length, 2)
     return hashlib.sha256(handle.read(length)).hexdigest()
+
+
+def _key_family(schema: pa.Schema, column: str, place: str, file: str) -> str:
+    kind = check_column_is_there(schema, column, place, file)
+    family = key_family(kind)
+    if family is None:
+        raise DataError(f"{place}: {no_keys(kind, column)}")
+    return family
 
 
 def _one_family_per_column(footers: list[_Footer]) -> dict[str, str]:

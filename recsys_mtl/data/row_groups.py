@@ -81,7 +81,10 @@ class RowGroupReader:
 def may_pass(error: BaseException) -> bool:
     """Whether the storage may answer the next time: an OSError of the system, with a number.
 
-    Arrow raises one without a number for bytes it cannot decode.
+    Arrow raises one without a number for bytes it cannot decode, and clients of object stores for
+    a connection that was lost.
     """
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
     lasting = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
     return isinstance(error, OSError) and error.errno is not None and not lasting

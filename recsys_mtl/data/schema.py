@@ -24,8 +24,44 @@ class DataError(UserError):
 
 
 def in_one_line(error: Exception) -> str:
-    """The message of a library's error without its line breaks."""
-    return " ".join(str(error).split())
+    """The message of a library's error without its line breaks; its kind, where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def refuse_other_families(
+    found: Mapping[str, str], known: Mapping[str, str], *, here: str, there: str
+) -> None:
+    """Nothing, where every id feature holds the same kind of values in two logs.
+
+    Args:
+        found: what the columns of a log hold, as `column_families` says it.
+        known: what they held in the log that a model was trained on.
+        here: where `found` was found, for the message.
+        there: the same of `known`.
+
+    Raises:
+        DataError: one holds integers and the other strings, whose rows have nothing in common.
+    """
+    for use, family in found.items():
+        kinds = kind_of_ids(family), kind_of_ids(known.get(use))
+        if None not in kinds and kinds[0] != kinds[1]:
+            place, _, column = use.partition(":")
+            raise DataError(
+                f"column {column!r} ({place}) holds {kinds[0]} in {here} and {kinds[1]} in "
+                f"{there}, so every id would have another row of its table; write the column with "
+                "one type"
+            )
+
+
+def kind_of_ids(family: str | None) -> str | None:
+    """`integers` or `strings`; None for what is neither, or where nothing is known."""
+    match (family or "").removeprefix("list of "):
+        case "integer" | "uint64":
+            return "integers"
+        case "string":
+            return "strings"
+        case _:
+            return None
 
 
 def columns_read(data: Data) -> list[str]:

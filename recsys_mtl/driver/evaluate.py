@@ -12,7 +12,7 @@ from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.driver.events import console, finite, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.driver.scoring import run_scoring
-from recsys_mtl.driver.trained_run import TrainedRun, open_run, scoring_config
+from recsys_mtl.driver.trained_run import TrainedRun, open_run, refuse_other_ids, scoring_config
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.job import EvaluationJob, TrainedModel
 
@@ -27,6 +27,7 @@ def evaluate(
     group_by: str | None = None,
     slices: Sequence[str] = (),
     against_url: str | None = None,
+    against_checkpoint: str = "last",
     max_auc_drop: float | None = None,
     overrides: Sequence[str] = (),
     body: BodyFactory | None = None,
@@ -36,10 +37,11 @@ def evaluate(
     Args:
         run_url: the run's folder.
         data_url: the log; the run's own data.eval where none is given.
-        checkpoint: `last`, `best`, or the name of one; of both runs.
+        checkpoint: `last`, `best`, or the name of one.
         group_by: the column by whose values GAUC is taken, and the gate draws.
         slices: columns that have a table each.
         against_url: the folder of a run that scores the same rows.
+        against_checkpoint: the same as `checkpoint`, of that run.
         max_auc_drop: how much lower than that run's a task's AUC may be.
         overrides: `A.B=VALUE` each, of settings that only say how to score.
         body: makes the body of one's own that the run was trained with.
@@ -53,8 +55,11 @@ def evaluate(
     url = config.data.eval if data_url is None else data_url
     columns = dict.fromkeys(slices, "--slices")
     columns |= {} if group_by is None else {group_by: "--group-by"}
-    log = read_manifest(url, config.data, others=columns)
-    other = None if against_url is None else open_run(against_url, checkpoint)
+    log = read_manifest(url, config.data, keys=columns)
+    refuse_other_ids(run, log)
+    other = None
+    if against_url is not None:
+        other = open_run(against_url, against_checkpoint, named="--against")
     job = EvaluationJob(
         model=TrainedModel(config, run.source, body),
         log=log,
@@ -94,7 +99,8 @@ def _on_the_same_rows(
     )
     moved = other.config.model_copy(update={"cluster": config.cluster, "run": config.run})
     theirs_here = overridden(moved, same)
-    read_manifest(url, theirs_here.data)  # which refuses a log that lacks one of its features
+    # Which refuses a log that lacks one of its features.
+    refuse_other_ids(other, read_manifest(url, theirs_here.data))
     return TrainedModel(theirs_here, other.source, body)
 
 

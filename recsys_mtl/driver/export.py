@@ -39,7 +39,7 @@ from recsys_mtl.serving.bundle import (
     id_encoding,
     write_checksums,
 )
-from recsys_mtl.worker.body import body_shape
+from recsys_mtl.worker.body import body_shape, refuse_another_body
 from recsys_mtl.worker.named_tensors import CheckpointError, compare_tensors, load_alone
 
 
@@ -77,6 +77,7 @@ def export_run(
         run.source.as_folder() as tensors,
     ):
         made = _read_body(config, tensors, body)
+        refuse_another_body(made, run.metadata)
         bundle = _description(run, _write_tables(config.data, tensors, folder, tables))
         _write_model(made, body_shape(config), folder)
         (folder / DESCRIPTION).write_text(bundle.to_json(), encoding="utf-8")

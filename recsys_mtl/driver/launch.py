@@ -9,6 +9,7 @@ from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
+from recsys_mtl.data.schema import refuse_other_families
 from recsys_mtl.driver.committed import best_of
 from recsys_mtl.driver.earlier_run import finished_run
 from recsys_mtl.driver.endpoint import Endpoint
@@ -54,12 +55,15 @@ def launch(
         TrainingError: a worker failed, more often than cluster.max_restarts.
         PreemptionError: SIGTERM ended it early.
     """
-    config = with_absolute_paths(config)
     _refuse_a_passing_folder(config)
+    config = with_absolute_paths(config)
     refuse_before_workers(config, body=body, method=method)
     train = read_manifest(config.data.train, config.data)
     refuse_too_short_logs(train.event_times, config.data, train.url)
     evaluation = read_manifest(config.data.eval, config.data)
+    refuse_other_families(
+        evaluation.column_families, train.column_families, here="data.eval", there="data.train"
+    )
     end, folder = _last_step(config, train), RunFolder(config)
     finished = None if fresh else finished_run(folder, config, train, evaluation, end)
     if finished is not None:

@@ -57,12 +57,18 @@ class Holder:
 
 
 class Lease:
-    """The right to train one run."""
+    """The right to train one run, or to write what only one driver may."""
 
-    def __init__(self, run_url: str) -> None:
-        """Name the run by its folder; a lost lease interrupts the thread that calls this."""
-        storage, _, self._run = run_url.rpartition("/")
-        self._folder, self._file = Folder(storage), f".{self._run}.lease"
+    def __init__(self, url: str, *, what: str = "run", done: str = "trained") -> None:
+        """Name the run by its folder; a lost lease interrupts the thread that calls this.
+
+        Args:
+            what: lies in the folder, for messages.
+            done: to it, by whoever holds the lease.
+        """
+        storage, _, name = url.rpartition("/")
+        self._named, self._done = f"{what} {name!r}", done
+        self._folder, self._file = Folder(storage), f".{name}.lease"
         self._key = uuid.uuid4().hex
         self._written_at = self._interrupted_at = -float("inf")
         self._lost = ""
@@ -102,11 +108,11 @@ class Lease:
                 self._write()
                 time.sleep(_SETTLE_SECONDS)  # another may have found it free as well
             else:
-                who = f"run {self._run!r} is being trained by {_named(holder)}"
+                who = f"{self._named} is being {self._done} by {_named(holder)}"
                 if time.monotonic() > until:
                     raise LeaseError(
                         f"{who}, which has not ended in {_WAIT_SECONDS:g} s; stop it, or choose "
-                        "another run.name"
+                        "another name"
                     )
                 if not told:
                     told = True
@@ -130,10 +136,10 @@ class Lease:
         except UserError as error:
             if not self._told_of_trouble:
                 self._told_of_trouble = True
-                log_event("lease", f"the lease of run {self._run!r} cannot be renewed now: {error}")
+                log_event("lease", f"the lease of {self._named} cannot be renewed now: {error}")
             return
         self._lost = self._lost or (
-            f"run {self._run!r} is no longer this driver's but {_named(_holder(found))}'s, and is "
+            f"{self._named} is no longer this driver's but {_named(_holder(found))}'s, and is "
             "left to it"
         )
         if time.monotonic() - self._interrupted_at > _INTERRUPTED_SECONDS:

@@ -8,8 +8,8 @@ from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.driver.events import log_event
 
 
-def show_log(part: str, url: str, config: RunConfig) -> None:
-    """Read a log's footers and say what is there.
+def show_log(part: str, url: str, config: RunConfig) -> Manifest:
+    """Read a log's footers, say what is there, and return it.
 
     Raises:
         DataError: it cannot be trained on.
@@ -36,6 +36,7 @@ def show_log(part: str, url: str, config: RunConfig) -> None:
     )
     for line in lines:
         log_event("log", line)
+    return manifest
 
 
 def _counting(label: Label, manifest: Manifest) -> Iterator[str]:

@@ -1,15 +1,21 @@
 """Scores a log with a trained run: one output file per input file, beside the columns to keep."""
 
+import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest, common_folder, read_manifest
 from recsys_mtl.data.schema import probability_column
+from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.scoring import run_scoring
 from recsys_mtl.driver.storage import TEMPORARY, Folder, storage_url
-from recsys_mtl.driver.trained_run import TrainedRun, open_run, scoring_config
+from recsys_mtl.driver.trained_run import TrainedRun, open_run, refuse_other_ids, scoring_config
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.job import PredictionJob, TrainedModel
 
@@ -50,16 +56,32 @@ def predict(
     _refuse_kept_names(kept, config.task_names)
     columns = dict.fromkeys(kept, "--keep")
     log = read_manifest(data_url, config.data, labelled=False, others=columns)
+    refuse_other_ids(run, log)
     names = names_of_outputs(log)
     output = Folder(storage_url(out_url), named="--out")
-    _refuse_inside(output, log)
-    _begin(output, _identity(run, log, kept), set(names.values()))
-    model = TrainedModel(config, run.source, body)
-    job = PredictionJob(model=model, log=log, output=output, names=names, keep=kept)
-    found: dict[str, Any] = {"files": len(names), "rows": log.rows, "files_before": len(names)}
-    if not set(names.values()) <= set(output.files()):
-        found = run_scoring(job, "predicting", log.rows)
-    return {"run": run.url, "checkpoint": run.checkpoint.name, "out": output.url, **found}
+    _refuse_inside(output, log, names)
+    job = PredictionJob(
+        model=TrainedModel(config, run.source, body),
+        log=log,
+        output=output,
+        names=names,
+        keep=kept,
+    )
+    with Lease(output.url, what="prediction", done="written").held(lambda: None):
+        _begin(output, _identity(run, job), set(names.values()))
+        missing = set(names.values()) - set(output.files())
+        if missing:
+            run_scoring(job, "predicting", log.rows)
+        _refuse_scattered(output, missing)
+        _remove_unfinished(output)
+    return {
+        "run": run.url,
+        "checkpoint": run.checkpoint.name,
+        "out": output.url,
+        "files": len(names),
+        "rows": log.rows,
+        "files_before": len(names) - len(missing),
+    }
 
 
 def names_of_outputs(log: Manifest) -> dict[str, str]:
@@ -78,25 +100,40 @@ def _refuse_kept_names(keep: Sequence[str], task_names: Sequence[str]) -> None:
             )
 
 
-def _refuse_inside(output: Folder, log: Manifest) -> None:
+def _refuse_inside(output: Folder, log: Manifest, names: Mapping[str, str]) -> None:
     """Raise UserError where outputs would be read as a part of the log the next time."""
-    root = common_folder(sorted([*log.files, *log.empty_files]))
-    if f"{output.path}/".startswith(f"{root}/"):
+    filesystem, path = fsspec.core.url_to_fs(log.url)
+    here, root = output.path, path.rstrip("/")
+    if isinstance(filesystem, LocalFileSystem):  # a link may lead into the log
+        here, root = (str(Path(place).resolve()) for place in (here, root))
+    inside = filesystem.isdir(path) and f"{here}/".startswith(f"{root}/")
+    if inside or any(fnmatch.fnmatch(f"{here}/{name}", root) for name in names.values()):
         raise UserError(
-            f"--out {output.url} lies in the folder of the log ({root}); choose a folder outside it"
+            f"--out {output.url} lies in the log ({log.url}), of which its files would be a part; "
+            "choose a folder outside it"
         )
 
 
-def _identity(run: TrainedRun, log: Manifest, keep: tuple[str, ...]) -> dict[str, Any]:
-    """What tells one prediction from another."""
+def _refuse_scattered(output: Folder, written: set[str]) -> None:
+    """Raise UserError where workers wrote what this machine does not see."""
+    gone = written - set(output.files())
+    if gone:
+        raise UserError(
+            f"--out {output.url}: {len(gone):,} files were written, but not where this machine "
+            f"sees them ({min(gone)}, say), as on the workers' own disks; give a folder or URL "
+            "that every node reaches"
+        )
+
+
+def _identity(run: TrainedRun, job: PredictionJob) -> dict[str, Any]:
+    """What tells one prediction from another, by what a person calls it."""
     return {
-        "run": run.url,
-        "checkpoint": run.checkpoint.name,
-        "step": run.checkpoint.step,
-        "saved_at": run.metadata.saved_at,
-        "data": log.url,
-        "data_digest": log.digest,
-        "keep": list(keep),
+        "the run": run.url,
+        "the checkpoint": run.checkpoint.name,
+        "the time at which it was saved": run.metadata.saved_at,
+        "the log's files, rows and footers": job.log.digest,
+        "the columns to keep": list(job.keep),
+        "training.precision": job.model.config.training.precision,
     }
 
 
@@ -120,17 +157,23 @@ def _begin(output: Folder, identity: dict[str, Any], names: set[str]) -> None:
         earlier = {}
     changed = [name for name in identity if earlier.get(name) != identity[name]]
     if changed:
-        was = f"{changed[0]} was {earlier.get(changed[0])!r} and is {identity[changed[0]]!r}"
-        raise UserError(
-            f"--out {output.url} holds another prediction ({was}); choose another folder, or "
-            "delete it"
-        )
-    for name in output.names():
-        if name.startswith(TEMPORARY):
-            output.remove_folder(name)
+        name = changed[0]
+        was = f"{name} was {earlier.get(name)!r} and is {identity[name]!r}"
+        advice = "choose another folder, or delete it"
+        if name == "the checkpoint" and name in earlier:
+            advice = f"--checkpoint {earlier[name]} goes on with it; or {advice}"
+        raise UserError(f"--out {output.url} holds another prediction: {was}; {advice}")
+    _remove_unfinished(output)
     others = [name for name in output.files() if name != _RECORD and name not in names]
     if others:
         raise UserError(
             f"--out {output.url} holds other files ({others[0]}); remove them, or choose another "
             "folder"
         )
+
+
+def _remove_unfinished(output: Folder) -> None:
+    """Remove what workers that were killed have left."""
+    for name in output.names():
+        if name.startswith(TEMPORARY):
+            output.remove_folder(name)

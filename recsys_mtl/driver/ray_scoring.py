@@ -1,10 +1,12 @@
 """Scores a log on Ray's workers."""
 
 import secrets
+from contextlib import suppress
 from typing import Any
 
 import ray
 
+from recsys_mtl.config import UserError
 from recsys_mtl.distributed.context import WorkerContext
 from recsys_mtl.driver.cluster import device_of, start_ray
 from recsys_mtl.driver.ray_train import fit_trainer, trainer_of
@@ -46,7 +48,8 @@ def score_on_ray(job: ScoringJob, advance: Advance) -> dict[str, Any]:
             return dict(fit_trainer(trainer, "scoring failed", "").return_value)
     finally:
         ray.shutdown()
-        Folder(f"{parent}/{name}").remove()
+        with suppress(UserError):  # it must not hide what ended the work
+            Folder(f"{parent}/{name}").remove()
 
 
 class RowCounter:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import overridden
+from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.data.schema import refuse_other_families
 from recsys_mtl.driver.committed import CommittedCheckpoint, best_of, checkpoints_of
 from recsys_mtl.driver.storage import Folder, storage_url
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
@@ -86,6 +88,16 @@ def scoring_config(run: TrainedRun, overrides: Sequence[str]) -> RunConfig:
     storage_path, _, name = run.url.rpartition("/")
     moved = run.config.run.model_copy(update={"storage_path": storage_path, "name": name})
     return overridden(run.config.model_copy(update={"run": moved}), overrides)
+
+
+def refuse_other_ids(run: TrainedRun, log: Manifest) -> None:
+    """Raise DataError where a log's ids are not of the kind that the run was trained on."""
+    refuse_other_families(
+        log.column_families,
+        run.metadata.column_families,
+        here=log.url,
+        there=f"the log that {run.url} was trained on",
+    )
 
 
 def _chosen(found: list[CommittedCheckpoint], wanted: str, url: str) -> CommittedCheckpoint:

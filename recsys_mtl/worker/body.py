@@ -12,6 +12,7 @@ from recsys_mtl.model.bodies.build import BodyFactory, body_factory, build_body
 from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.model.embeddings import pooled_width
 from recsys_mtl.model.ownership import BodyError, Ownership, trace_ownership
+from recsys_mtl.worker.checkpoint_metadata import CheckpointMetadata
 
 
 def body_shape(config: RunConfig) -> BodyShape:
@@ -38,6 +39,24 @@ def traced_body(config: RunConfig, make: BodyFactory | None) -> tuple[MultiTaskB
         return body, trace_ownership(body, shape)
     except BodyError as error:
         raise UserError(str(error)) from None
+
+
+def name_of_body(body: MultiTaskBody) -> str:
+    """Its class, as Python imports it."""
+    return f"{type(body).__module__}.{type(body).__qualname__}"
+
+
+def refuse_another_body(body: MultiTaskBody, metadata: CheckpointMetadata) -> None:
+    """Raise UserError where a checkpoint's parameters are of another class of body.
+
+    Two classes may give their parameters the same names and shapes, and mean something else.
+    """
+    name = name_of_body(body)
+    if metadata.body and metadata.body != name:
+        raise UserError(
+            f"the checkpoint of run {metadata.config.run.name!r} is of the body {metadata.body}, "
+            f"and this is {name}; give the body that it was trained with (from Python, as body=)"
+        )
 
 
 def refuse_what_does_not_fit(

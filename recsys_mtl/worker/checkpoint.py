@@ -7,6 +7,7 @@ from pathlib import Path
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.ids import ID_ENCODING_VERSION
 from recsys_mtl.distributed.planning import PlanRecord
+from recsys_mtl.worker.body import name_of_body, refuse_another_body
 from recsys_mtl.worker.checkpoint_metadata import (
     METADATA_FILE,
     VERSION,
@@ -39,6 +40,7 @@ def save_run(host: RunHost, worker: Worker, reporter: Reporter, job: TrainJob, s
         totals=summary.totals,
         evaluation=summary.evaluation,
         window_steps=summary.window_steps,
+        body=name_of_body(worker.model.body),
         warm_start=summary.warm_start,
         best=summary.best,
     )
@@ -88,6 +90,7 @@ def restore_run(
         return 0
     metadata = read_metadata(source)
     refuse_to_go_on(metadata, job.config, job.train.digest, job.last_step)
+    refuse_another_body(worker.model.body, metadata)
     window = reporter.state_dict()
     with source.as_folder() as folder:
         report = load_matching(worker.state_dict() | window, folder)

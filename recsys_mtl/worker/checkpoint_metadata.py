@@ -51,6 +51,8 @@ class CheckpointMetadata:
     """The newest before it, task by task."""
     window_steps: int
     """Steps in the current window of the training AUC."""
+    body: str = ""
+    """The body's class, by `name_of_body`; another one may give its parameters other meanings."""
     warm_start: Mapping[str, Any] | None = None
     """What the run took from another one; None where it began with random values."""
     best: Mapping[str, Any] = field(default_factory=dict)

@@ -23,11 +23,7 @@ from recsys_mtl.worker.predicted_files import PredictedFiles
 
 
 def predict_log(host: ScoringHost, job: PredictionJob, model: DistributedModel) -> dict[str, Any]:
-    """Write every output file that is not there yet.
-
-    Returns:
-        `files` and `rows` of the log, and `files_before`, which were there.
-    """
+    """Write every output file that is not there yet; returns the rows that were scored."""
     config, world_size = model.config, host.context.world_size
     rows_of = rows_by_file(job.log)
     there = set(made_by_first(host.context.rank, job.output.files))
@@ -50,8 +46,7 @@ def predict_log(host: ScoringHost, job: PredictionJob, model: DistributedModel) 
             outputs.add(logits[: batch.rows].sigmoid().cpu().numpy())
             host.advance(batch.rows)
     gathered(None)  # nobody says it is done before all are
-    before = len(rows_of) - len(missing)
-    return {"files": len(rows_of), "rows": job.log.rows, "files_before": before}
+    return {"rows": sum(missing.values())}
 
 
 def rows_by_file(log: Manifest) -> dict[str, int]:

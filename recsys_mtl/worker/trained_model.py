@@ -2,8 +2,10 @@
 
 from recsys_mtl.config import UserError
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.worker.body import refuse_another_body
 from recsys_mtl.worker.build import build_model
 from recsys_mtl.worker.checkpoint import earlier_plan
+from recsys_mtl.worker.checkpoint_metadata import read_metadata
 from recsys_mtl.worker.job import TrainedModel
 from recsys_mtl.worker.model import DistributedModel
 from recsys_mtl.worker.named_tensors import load_matching
@@ -18,6 +20,7 @@ def load_model(trained: TrainedModel, context: WorkerContext) -> DistributedMode
     config = trained.config
     plan = earlier_plan(trained.source, config)
     model = build_model(config, context, plan, body=trained.body)
+    refuse_another_body(model.body, read_metadata(trained.source))
     with trained.source.as_folder() as folder:
         report = load_matching(model.state_dict(), folder)
     missing = [*report.new, *(other.name for other in report.other_shape)]

@@ -292,7 +292,7 @@ def test_the_run_reads_the_demo_log_where_the_demo_job_writes_it(
             written,
         )
     columns = {feature.column or name for name, feature in data.features.items()}
-    assert columns | set(data.labels.values()) <= set(SCHEMA.names)
+    assert columns | {label.column for label in data.labels.values()} <= set(SCHEMA.names)
 
 
 @for_every_overlay

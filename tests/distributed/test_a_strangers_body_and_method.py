@@ -71,7 +71,7 @@ def worker_of(path: Path, context: WorkerContext, *overrides: str) -> Worker:
 
 def train(worker: Worker, steps: int) -> None:
     manifest = read_manifest(worker.config.data.train, worker.config.data)
-    with stream_of(worker, manifest, worker.plan, 0, steps) as batches:
+    with stream_of(worker.model, manifest, worker.plan, 0, steps) as batches:
         for batch in batches:
             train_step(worker, batch, count_globally(batch, stop_asked=False), PhaseClock())
 
@@ -81,9 +81,9 @@ def test_they_train_in_every_mode(run_yaml: Path, alone: WorkerContext, mode: st
     adam = "optimizer={dense: {kind: adam, learning_rate: 0.01}}"
     worker = worker_of(run_yaml, alone, f"gradients={{{mode}}}", adam)
     manifest = read_manifest(worker.config.data.eval, worker.config.data)
-    before = evaluate(worker, manifest)["purchase"]["auc"]
+    before = evaluate(worker.model, manifest)["purchase"]["auc"]
     train(worker, 40)
-    assert evaluate(worker, manifest)["purchase"]["auc"] > max(0.7, before + 0.1)
+    assert evaluate(worker.model, manifest)["purchase"]["auc"] > max(0.7, before + 0.1)
     assert worker.weigher.state["steps"] == 40
 
 

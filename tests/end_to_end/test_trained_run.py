@@ -12,16 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor
 
 from recsys_mtl.cli import main
 from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.evaluate import evaluate
 from recsys_mtl.driver.launch import launch
 from recsys_mtl.driver.predict import predict
+from recsys_mtl.model.bodies.contract import BodyShape, DropoutMasks
+from recsys_mtl.model.bodies.shared_bottom import SharedBottom
 
 from .runs import command_line, wait_until
 
 TASKS = ("purchase", "cart")
+KEPT = [word for name in ("user", "place", *TASKS) for word in ("--keep", name)]
+BFLOAT16 = "training.precision=bfloat16"
+FIRST = ["--checkpoint", "local_checkpoint_000001"]
 RUN = """
 run: {{name: {run}, storage_path: {folder}/runs, seed: 5}}
 data:
@@ -82,7 +88,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "runs" / "begun").mkdir()
     (made / "runs" / "begun" / "config.yaml").write_text(config.to_yaml())
     pq.write_table(clicks(10, seed=1).drop_columns(["price"]), made / "unpriced.parquet")
+    table = clicks(10, seed=1)
+    words = table.set_column(0, "user", table["user"].cast(pa.string()))
+    pq.write_table(words, made / "words.parquet")
+    (made / "link").symlink_to(made / "eval")
+    launch(load_config(made / "good.yaml", ("run.name=own", "training.epochs=1")), body=own_bottom)
     return made
+
+
+class OwnBottom(SharedBottom):
+    """Another network with the parameters of a shared bottom."""
+
+    def logits(self, representation: tuple[Tensor, ...], task: int, masks: DropoutMasks) -> Tensor:
+        return -super().logits(representation, task, masks)
+
+
+def own_bottom(shape: BodyShape) -> OwnBottom:
+    return OwnBottom(shape, [16, 8])
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +196,19 @@ def test_the_gate_stops_a_worse_model_and_says_where_rows_are_too_few(folder: Pa
     assert few["rows_needed"] > 200
 
 
+def test_one_file_may_be_predicted_beside_itself(folder: Path) -> None:
+    (folder / "one").mkdir()
+    pq.write_table(clicks(50, seed=3), folder / "one" / "log.parquet")
+    predict(f"{folder}/runs/good", f"{folder}/one/log.parquet", f"{folder}/one/scores")
+    assert pq.read_metadata(folder / "one" / "scores" / "log.parquet").num_rows == 50
+
+
+def test_a_run_with_a_body_of_one_s_own_is_judged_with_it(folder: Path) -> None:
+    own = json.loads((folder / "runs" / "own" / "result.json").read_text())["tasks"]
+    found = evaluate(f"{folder}/runs/own", body=own_bottom)["tasks"]
+    assert found["cart"]["auc"] == own["cart"]["auc"] > 0.7
+
+
 def test_labels_may_be_absent_and_a_prediction_goes_on_where_it_was_cut_off(
     folder: Path, predicted: pd.DataFrame
 ) -> None:
@@ -238,11 +273,35 @@ def test_a_prediction_that_is_killed_leaves_no_half_a_file_and_goes_on(folder: P
         ),
         (["predict", "runs/good", "--data", "unpriced.parquet", "--out", "o"], "'price' .*missing"),
         (["predict", "runs/good", "--data", "eval", "--out", "runs"], "holds other files"),
-        (["predict", "runs/good", "--data", "eval", "--out", "eval/o"], "outside it"),
+        (["predict", "runs/good", "--data", "eval", "--out", "eval/o"], "lies in the log"),
         (["predict", "runs/good", "--data", "eval", "--out", "o", "--keep", "nope"], "--keep"),
         (
             ["predict", "runs/good", "--data", "eval", "--out", "out", "--keep", "user"],
-            "holds another prediction",
+            "holds another prediction: the columns to keep was",
+        ),
+        (
+            ["evaluate", "runs/good", "--data", "words.parquet"],
+            "holds strings in .*one type",
+        ),
+        (["predict", "runs/good", "--data", "words.parquet", "--out", "o"], "holds strings in"),
+        (["predict", "runs/good", "--data", "eval", "--out", "link/o"], "lies in the log"),
+        (
+            ["predict", "runs/good", "--data", "eval/*", "--out", "eval"],
+            "in the log|other files",
+        ),
+        (
+            ["predict", "runs/good", "--data", "eval", "--out", "out", *KEPT, "--set", BFLOAT16],
+            "another prediction: training.precision was 'float32'",
+        ),
+        (
+            ["predict", "runs/good", "--data", "eval", "--out", "out", *KEPT, *FIRST],
+            "--checkpoint local_checkpoint_000002 goes on with it",
+        ),
+        (["evaluate", "runs/own"], "is of the body .*OwnBottom, and this is .*SharedBottom"),
+        (["export", "runs/own", "--out", "b"], "is of the body .*OwnBottom, and this is"),
+        (
+            ["evaluate", "runs/good", "--json", "no/such/folder/e.json"],
+            "--json .* cannot be",
         ),
     ],
 )

@@ -209,7 +209,7 @@ def test_a_corrupt_file_is_refused_with_its_name(
         (
             KeyboardInterrupt(),
             130,
-            "recsys-mtl: interrupted; the same command goes on from the last checkpoint\n",
+            "recsys-mtl: interrupted; the same command goes on from what is there\n",
         ),
         (PreemptionError("ended by SIGTERM"), 143, "recsys-mtl: ended by SIGTERM\n"),
         (None, 0, ""),

@@ -21,7 +21,7 @@ def test_every_field_of_every_section_is_listed_with_its_meaning() -> None:
 
 
 def _sections_below(section: type[Section]) -> list[type[Section]]:
-    below = [c for c in section.__subclasses__() if c.__module__.startswith("recsys_mtl.")]
+    below = [c for c in section.__subclasses__() if c.__module__.startswith("recsys_mtl.config.")]
     return [found for c in below for found in (c, *_sections_below(c))]
 
 

@@ -216,4 +216,6 @@ def test_the_run_configuration_fits_the_columns(tmp_path: Path) -> None:
     data = load_config(TAOBAO_YAML).data
     assert column_families(schema, data, "part-00000.parquet")
     used = {feature.column or name for name, feature in data.features.items()}
-    assert set(schema.names) == used | set(data.labels.values()) | {"unix_seconds"}
+    assert set(schema.names) == used | {label.column for label in data.labels.values()} | {
+        "unix_seconds"
+    }

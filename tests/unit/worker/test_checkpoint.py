@@ -56,7 +56,7 @@ def restore(
     source: StoredCheckpoint, config: RunConfig, last_step: int = 9, **tensors: Tensor
 ) -> int:
     """Go on from it with a worker that has these tensors."""
-    worker: Any = SimpleNamespace(state_dict=lambda: tensors)
+    worker: Any = SimpleNamespace(state_dict=lambda: tensors, model=SimpleNamespace(body=None))
     reporter: Any = SimpleNamespace(
         state_dict=lambda: dict(WINDOW), load_state_dict=lambda *_: None
     )
