@@ -38,7 +38,7 @@ lint: $(INSTALLED)
 # A torch thread a process: as many processes as cores have none to spare. The tests of whole runs
 # share a Ray cluster, which takes all cores at times, and come one after the other.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy tests/in_process
 	$(VENV)/bin/python -m pytest tests/end_to_end
 
 clean:

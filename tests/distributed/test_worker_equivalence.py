@@ -1,5 +1,6 @@
 """N workers train what one worker trains: losses, weights and parameters."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -131,13 +132,26 @@ Outcome = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def outcomes(run_yaml: Path) -> dict[int, dict[str, Outcome]]:
-    """World size to variant to what came of it; three and four train a few variants."""
+def outcomes(
+    run_yaml: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[str, Outcome]]:
+    """World size to variant to what came of it; three and four train a few variants.
+
+    Test processes that share the module's tests out make it once: the first one for all.
+    """
     names = {1: VARIANTS, 2: VARIANTS, 3: ON_THREE, 4: ON_FOUR}
-    return {
-        world_size: train(run_yaml, world_size, STEPS, {name: VARIANTS[name] for name in chosen})
-        for world_size, chosen in names.items()
-    }
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    place = tmp_path_factory.getbasetemp().parent if session else run_yaml.parent
+    made = place / f"outcomes_{session}.pt"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            found = {
+                world_size: train(run_yaml, world_size, STEPS, {n: VARIANTS[n] for n in chosen})
+                for world_size, chosen in names.items()
+            }
+            torch.save(found, made)
+    return dict(torch.load(made))
 
 
 def train(

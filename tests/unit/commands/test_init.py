@@ -127,7 +127,7 @@ def test_a_count_that_only_has_zero_and_one_is_no_label(
     data = log(tmp_path / "log", bought=None, wish=rare[0], item_wishes=rare[1])
     written(tmp_path, capsys, "--data", data)
     config = config_of(tmp_path)
-    assert config.data.labels == {"wish": "wish"}
+    assert {t: label.column for t, label in config.data.labels.items()} == {"wish": "wish"}
     assert config.data.features["item_wishes"].kind == "dense"
 
 

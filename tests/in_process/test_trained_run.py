@@ -21,8 +21,7 @@ from recsys_mtl.driver.launch import launch
 from recsys_mtl.driver.predict import predict
 from recsys_mtl.model.bodies.contract import BodyShape, DropoutMasks
 from recsys_mtl.model.bodies.shared_bottom import SharedBottom
-
-from .runs import command_line, wait_until
+from tests.end_to_end.runs import command_line, wait_until
 
 TASKS = ("purchase", "cart")
 KEPT = [word for name in ("user", "place", *TASKS) for word in ("--keep", name)]

@@ -19,8 +19,7 @@ from recsys_mtl.driver.local_runner import LocalRunner
 from recsys_mtl.model.bodies.build import BodyFactory, body_factory
 from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.worker.job import TrainJob
-
-from .runs import Place, make_place
+from tests.end_to_end.runs import Place, make_place
 
 STEPS = 4
 

@@ -18,8 +18,7 @@ from recsys_mtl.driver.launch import launch
 from recsys_mtl.driver.storage import Folder
 from recsys_mtl.driver.trained_run import open_run
 from recsys_mtl.metrics.trace import read_trace
-
-from .runs import Place, make_place, started, wait_until
+from tests.end_to_end.runs import Place, make_place, started, wait_until
 
 STEPS, INTERVAL = 60, 5
 # Cart is noise: the more is learnt of it, the worse is its evaluation.
