@@ -14,24 +14,24 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from pipelines import synthetic_clicks
-from recsys_mtl.config import RunConfig
-from recsys_mtl.config.file import load_config
-from recsys_mtl.driver.committed import checkpoints_of
 from recsys_mtl.driver.launch import launch
-from recsys_mtl.driver.storage import Folder
 from recsys_mtl.gradients.methods.contract import Evidence, Method, MethodState, TaskWeighting
-from recsys_mtl.metrics.trace import read_trace
 from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks, MultiTaskBody
-
-from .runs import free_port, recsys_mtl, scrape, started, wait_until
+from tests.end_to_end.runs import free_port, recsys_mtl, scrape, started, wait_until
+from tests.in_process.demo_runs import (
+    STEPS,
+    TASKS,
+    command,
+    committed,
+    config_of,
+    losses_and_weights,
+    tensors_of,
+    trace_of,
+    write_demo_log,
+)
 
 README = Path(__file__).parents[2] / "README.md"
-DEMO = Path(__file__).parents[2] / "pipelines" / "runs" / "demo.yaml"
-STEPS = 60  # more than an epoch
-TASKS = ("purchase", "cart", "wish")
 NO_RAY = """\
 import sys
 
@@ -49,9 +49,7 @@ sys.meta_path.insert(0, NoRay())
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic log of 3,000 clicks, and `runs`."""
-    made = tmp_path_factory.mktemp("in_this_process")
-    synthetic_clicks.main(["--out", str(made / "demo"), "--rows", "3000", "--seed", "1"])
-    return made
+    return write_demo_log(tmp_path_factory.mktemp("in_this_process"))
 
 
 @pytest.fixture(scope="module")
@@ -64,54 +62,6 @@ def environment(folder: Path) -> dict[str, str]:
     importing = [sys.executable, "-c", "import ray"]
     assert subprocess.run(importing, env=made, capture_output=True).returncode == 1
     return made
-
-
-def overrides(folder: Path, run: str, *more: str, num_workers: int = 0) -> tuple[str, ...]:
-    """The demo's run on the small log, with a small body."""
-    return (
-        f"run.name={run}",
-        f"run.storage_path={folder}/runs",
-        f"data.train={folder}/demo/train",
-        f"data.eval={folder}/demo/eval",
-        "model.bottom_hidden_sizes=[16, 8]",
-        "model.dropout=0.1",
-        "training.global_batch_size=64",
-        "training.log_interval_steps=5",
-        "training.checkpoint_interval_steps=20",
-        "training.epochs=null",
-        f"training.max_steps={STEPS}",
-        f"cluster.num_workers={num_workers}",
-        *more,
-    )
-
-
-def command(folder: Path, run: str, *more: str, num_workers: int = 0) -> list[object]:
-    sets = overrides(folder, run, *more, num_workers=num_workers)
-    return ["train", DEMO, *(part for o in sets for part in ("--set", o))]
-
-
-def config_of(folder: Path, run: str, *more: str) -> RunConfig:
-    return load_config(DEMO, overrides(folder, run, *more))
-
-
-def trace_of(folder: Path, run: str) -> pd.DataFrame:
-    return read_trace(f"{folder}/runs/{run}/trace").to_pandas()
-
-
-def committed(folder: Path, run: str) -> list[str]:
-    return [c.name for c in checkpoints_of(Folder(f"{folder}/runs/{run}"))]
-
-
-def tensors_of(folder: Path, run: str) -> dict[str, Tensor]:
-    """Everything that the newest checkpoint holds, put together from its shards."""
-    run_folder = folder / "runs" / run
-    dcp_to_torch_save(run_folder / committed(folder, run)[-1], run_folder / "whole.pt")
-    return dict(torch.load(run_folder / "whole.pt"))
-
-
-def losses_and_weights(trace: pd.DataFrame) -> pd.DataFrame:
-    columns = [f"{quantity}_{task}" for quantity in ("loss", "weight") for task in TASKS]
-    return trace[["step", "rows", *columns]]
 
 
 @pytest.fixture(scope="module")
@@ -159,38 +109,6 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(
     assert any(name.startswith("accumulator.tables.") for name in plain)
     for name, tensor in plain.items():
         assert torch.equal(killed[name], tensor), name
-
-
-def test_the_numbers_are_those_of_one_worker_on_ray(
-    folder: Path, undisturbed: pd.DataFrame, cluster: dict[str, str], environment: dict[str, str]
-) -> None:
-    # Evaluations between change no number of training.
-    compared = (
-        "training.evaluation_interval_steps=20",
-        "training.best_by=mean_auc",
-        "training.checkpoints_kept=1",
-    )
-    done = recsys_mtl(cluster, *command(folder, "on_ray", *compared, num_workers=1))
-    assert done.returncode == 0, done.stderr
-    best = json.loads((folder / "runs" / "on_ray" / "result.json").read_text())["best"]
-    found = checkpoints_of(Folder(f"{folder}/runs/on_ray"))
-    assert {c.step for c in found} == {best["step"], STEPS}
-    assert {c.name: c.score for c in found}[best["checkpoint"]] == best["value"]
-    pd.testing.assert_frame_equal(
-        losses_and_weights(trace_of(folder, "on_ray")),
-        losses_and_weights(undisturbed),
-        check_exact=True,
-    )
-    # Neither goes on with, nor speaks for, the other's run.
-    there = recsys_mtl(environment, *command(folder, "on_ray"))
-    here = recsys_mtl(cluster, *command(folder, "undisturbed", num_workers=1))
-    for refused, begun, remedy in (
-        (there, "begun on Ray", "set cluster.num_workers to 1 or more"),
-        (here, "begun in its driver's process", "set cluster.num_workers to 0"),
-    ):
-        assert refused.returncode == 2, refused.stdout
-        (line,) = refused.stderr.splitlines()
-        assert all(word in line for word in (begun, remedy, "another run.name", "--fresh"))
 
 
 @pytest.fixture(scope="module")
