@@ -5,7 +5,7 @@ A column that a label's window looks at is read, too, where the footers do not s
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,29 +100,11 @@ def read_manifest(
     """
     filesystem, files = list_files(url)
 
-    def read_footer(file: str) -> _Footer:
-        try:
-            with filesystem.open(file, "rb") as handle:
-                parquet = pq.ParquetFile(handle)
-                footer, schema = parquet.metadata, parquet.schema_arrow
-                families = column_families(schema, data, file, labelled=labelled)
-                for column, place in (others or {}).items():
-                    check_column_is_there(schema, column, place, file)
-                for column, place in (keys or {}).items():
-                    families[f"{place}:{column}"] = _key_family(schema, column, place, file)
-                if labelled and data.on_error == "fail":
-                    _check_label_statistics(footer, data, file)
-                event_times = event_times_of_file(parquet, data, file) if labelled else {}
-                digest = _footer_digest(handle)
-        except UNREADABLE as error:
-            raise DataError(
-                f"{file} cannot be read as Parquet: {in_one_line(error)}; mend or remove it"
-            ) from None
-        groups = (footer.row_group(index).num_rows for index in range(footer.num_row_groups))
-        return _Footer(file, tuple(groups), families, digest, event_times)
+    def read(file: str) -> _Footer:
+        return _read_footer(filesystem, file, data, labelled, others or {}, keys or {})
 
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        footers = list(pool.map(read_footer, files))
+        footers = list(pool.map(read, files))
     families = _one_family_per_column(footers)
     groups = [
         RowGroup(footer.file, index, rows)
@@ -137,13 +119,10 @@ def read_manifest(
     event_times = _join_over_files(footers)
     if labelled:
         refuse_logs_without_times(event_times, data, url)
-    root, digest = common_folder(files), hashlib.sha256()
-    for footer in footers:
-        digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
     return Manifest(
         url=url,
         row_groups=tuple(groups),
-        digest=digest.hexdigest(),
+        digest=_digest(footers),
         column_families=families,
         empty_files=tuple(footer.file for footer in footers if not any(footer.row_counts)),
         event_times=event_times,
@@ -159,6 +138,44 @@ class _Footer:
     families: dict[str, str]
     digest: str
     event_times: dict[str, EventTimes]
+
+
+def _read_footer(
+    filesystem: fsspec.AbstractFileSystem,
+    file: str,
+    data: Data,
+    labelled: bool,
+    others: Mapping[str, str],
+    keys: Mapping[str, str],
+) -> _Footer:
+    """One file's footer, checked; the arguments are those of `read_manifest`."""
+    try:
+        with filesystem.open(file, "rb") as handle:
+            parquet = pq.ParquetFile(handle)
+            footer, schema = parquet.metadata, parquet.schema_arrow
+            families = column_families(schema, data, file, labelled=labelled)
+            for column, place in others.items():
+                check_column_is_there(schema, column, place, file)
+            for column, place in keys.items():
+                families[f"{place}:{column}"] = _key_family(schema, column, place, file)
+            if labelled and data.on_error == "fail":
+                _check_label_statistics(footer, data, file)
+            event_times = event_times_of_file(parquet, data, file) if labelled else {}
+            digest = _footer_digest(handle)
+    except UNREADABLE as error:
+        raise DataError(
+            f"{file} cannot be read as Parquet: {in_one_line(error)}; mend or remove it"
+        ) from None
+    groups = (footer.row_group(index).num_rows for index in range(footer.num_row_groups))
+    return _Footer(file, tuple(groups), families, digest, event_times)
+
+
+def _digest(footers: Sequence[_Footer]) -> str:
+    """SHA-256 of the files' names below the folder they share, and of their footers."""
+    root, digest = common_folder([footer.file for footer in footers]), hashlib.sha256()
+    for footer in footers:
+        digest.update(f"{footer.file.removeprefix(root)}\0{footer.digest}\n".encode())
+    return digest.hexdigest()
 
 
 def _footer_digest(handle: IO[bytes]) -> str:

@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
@@ -19,7 +17,7 @@ from recsys_mtl.data.schema import UNREADABLE, DataError, columns_read, in_one_l
 _log = logging.getLogger(__name__)
 
 
-class BatchStream:
+class BatchStream(Background[ClickBatch]):
     """A worker's batches of steps `first_step` to `last_step` (exclusive), in order.
 
     A thread reads ahead by `data.prefetch_batches`; iterate once, inside a `with` block, which ends
@@ -48,22 +46,7 @@ class BatchStream:
         self._plan, self._data = plan, data
         self._lanes = plan.lanes_of_worker(rank, world_size)
         self._steps = range(first_step, last_step)
-        self._background = Background(self._batches(), data.prefetch_batches)
-
-    def __enter__(self) -> Self:
-        self._background.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._background.__exit__(kind, error, traceback)
-
-    def __iter__(self) -> Iterator[ClickBatch]:
-        return iter(self._background)
+        super().__init__(self._batches(), data.prefetch_batches)
 
     def _batches(self) -> Iterator[ClickBatch]:
         epoch, lanes = -1, []

@@ -215,7 +215,7 @@ def test_reading_stays_within_the_prefetch(tmp_path: Path) -> None:
     log = Log(write_log(tmp_path, [[20]]), lanes=1, rows_per_lane=1, prefetch_batches=3)
     with log.stream(0, 20) as batches:
         time.sleep(0.3)
-        assert batches._background._queue.qsize() == 3
+        assert batches._queue.qsize() == 3
         assert len(list(batches)) == 20
 
 
@@ -229,7 +229,7 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stream.
     batches = Log(write_log(tmp_path, FILES)).stream(0, 3)
     yield batches
     answer.set()
-    batches._background._thread.join(5)
+    batches._thread.join(5)
 
 
 def test_a_read_that_hangs_does_not_hold_up_the_error_that_ends_the_run(
