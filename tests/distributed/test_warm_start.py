@@ -1,9 +1,6 @@
 """A model that begins with another one's values: what is taken, what is new, what is dropped."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-PROGRAM = Path(__file__).parent / "warm_started.py"
+from tests.distributed.gloo import run_on_workers
+from tests.distributed.warm_started import run_worker
+
 ROWS = 200
 OLD = """\
 run: {name: old}
@@ -94,12 +93,7 @@ def warm_started(folder: Path, workers: int, body: str) -> WarmStart:
     log = write_log(folder)
     for name, text in (("old", OLD), ("new", NEW)):
         (folder / f"{name}.yaml").write_text(text.replace("LOG", log).replace("BODY", body))
-    subprocess.run(
-        [sys.executable, str(PROGRAM), str(workers), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=240,
-        check=True,
-    )
+    run_on_workers(run_worker, workers, folder)
     report = json.loads((folder / "report.json").read_text())
     return WarmStart(torch.load(folder / "old.pt"), torch.load(folder / "new.pt"), report)
 
