@@ -17,7 +17,14 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 """
 
 from recsys_mtl.config.changes import refuse_changes
-from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
+from recsys_mtl.config.data import (
+    Data,
+    DenseFeature,
+    Feature,
+    FeatureColumns,
+    IdFeature,
+    OneHotFeature,
+)
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import (
@@ -77,6 +84,7 @@ __all__ = [
     "Metrics",
     "MixtureOfExpertsBody",
     "Model",
+    "OneHotFeature",
     "Optimizer",
     "PCGrad",
     "PCGradDW",

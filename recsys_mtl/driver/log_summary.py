@@ -20,6 +20,8 @@ def show_log(part: str, url: str, config: RunConfig) -> Manifest:
     largest = max(group.rows for group in manifest.row_groups)
     ids = [f.column or n for n, f in config.data.id_features()]
     dense = [f.column or n for n, f in config.data.dense_features()]
+    one_hot = [f.column or n for n, f in config.data.one_hot_features()]
+    inputs = sum(f.columns for _, f in config.data.one_hot_features())
     tasks = config.data.labels.items()
     labels = [f"{t} ({label.column})" if t != label.column else t for t, label in tasks]
     lines = (
@@ -27,6 +29,7 @@ def show_log(part: str, url: str, config: RunConfig) -> Manifest:
         f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}",
         f"  {len(ids)} id features: {', '.join(ids) or 'none'}",
         f"  {len(dense)} dense features: {', '.join(dense) or 'none'}",
+        f"  {len(one_hot)} one_hot features, {inputs:,} inputs: {', '.join(one_hot) or 'none'}",
         f"  {len(labels)} label(s): {', '.join(labels)}",
         *(
             f"    {task}: {'; '.join(said)}"

@@ -37,6 +37,7 @@ data:
     user: {{kind: id, rows: 300, embedding_dim: 4}}
     items: {{kind: id, rows: 80, embedding_dim: 8, pooling: mean}}
     price: {{kind: dense}}
+    place: {{kind: one_hot, vocabulary: [south, north]}}
   labels: {{purchase: purchase, cart: cart}}
 model: {{bottom_hidden_sizes: [16, 8]}}
 method: {{kind: gradops}}

@@ -26,6 +26,7 @@ data:
     row: {kind: id, rows: 1000, embedding_dim: 8}
     tags: {kind: id, column: words, rows: 50, embedding_dim: 8}
     price: {kind: dense}
+    first: {kind: one_hot, column: row, vocabulary: [0, 1, 2]}
   labels: {purchase: buy}
 method: {kind: gradops}
 training: {global_batch_size: 64}
@@ -63,6 +64,7 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
     read = [
         "  2 id features: row, words",
         "  1 dense features: price",
+        "  1 one_hot features, 5 inputs: row",
         "  1 label(s): purchase (buy)",
     ]
     train, evaluation = run_yaml.parent / "train", run_yaml.parent / "eval"
