@@ -18,6 +18,7 @@ from recsys_mtl.model.forward import Forward, TaskGradients
 from recsys_mtl.model.trunk import PartGradients
 from recsys_mtl.worker.evidence import Products
 from recsys_mtl.worker.state import Worker
+from recsys_mtl.worker.step_mode import StepMode
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,8 @@ class SharedGradients:
     stems: list[Tensor]
     """O gradients of the trunk's stem, this worker's rows."""
     pooled: list[Tensor]
-    """Gradients [B, E] of the pooled embeddings, one per row; empty where the tables' gradient can
-    only be formed when the weights are known, and without tables."""
+    """Gradients [B, E] of the pooled embeddings, one per row; empty where nothing reads the tables'
+    gradients task by task, so that their stems are combined first, and without tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class SharedUpdate:
 
 def backward_through_trunk(
     worker: Worker,
+    mode: StepMode,
     forward: Forward,
     tasks: Sequence[TaskGradients],
     sums: PendingSums,
@@ -72,7 +74,8 @@ def backward_through_trunk(
     for task, row in zip(tasks, rows, strict=True):
         stems.append(_write_row(worker, forward, task, row))
         sums.add(row)
-    covered = worker.model.tables is not None and worker.tables_in_gram
+    reads_tables = worker.tables_in_gram or mode.searches
+    covered = worker.model.tables is not None and reads_tables
     pooled = [forward.trunk.pooled_gradient(stem) for stem in stems] if covered else []
     return SharedGradients(rows, stems, pooled)
 
@@ -96,10 +99,11 @@ def combine(
         return _update_of_combined_row(worker, lookup, shared, at_shards)
     coefficients = weighting.coefficients
     norm = combined_norm(products.gram, coefficients)
-    tables = _mix_shards(coefficients, at_shards) if at_shards else None
+    # A negative coefficient is right only for gradients that were in the Gram.
+    of_tables = coefficients if worker.tables_in_gram else weighting.weights
+    tables = _mix_shards(of_tables, at_shards) if at_shards else None
     if tables is None and lookup is not None:
-        # A negative coefficient is right only for gradients that were in the Gram.
-        stem = weighted_sum(weighting.weights, shared.stems)
+        stem = weighted_sum(of_tables, shared.stems)
         (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
     return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
 
