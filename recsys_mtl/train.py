@@ -127,7 +127,9 @@ def train_step(
     # From there down to where the shards lie, at which the graph is cut: one row of gradients per
     # task, or, where the weights are known already, one for their combination.
     combine_by = None if weighed is None or mode.row_per_task else weighed.weighting
-    shared = backward_through_trunk(worker, mode, forward, tasks, sums, combine_by)  # rows [O, P]
+    shared = backward_through_trunk(  # rows [O, P]
+        worker, forward, tasks, sums, combine_by, tables_apart=mode.searches
+    )
     clock.lap("backward")
     at_shards = worker.to_shards(lookup, shared.pooled)
     sums.wait()

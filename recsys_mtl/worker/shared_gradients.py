@@ -18,7 +18,6 @@ from recsys_mtl.model.forward import Forward, TaskGradients
 from recsys_mtl.model.trunk import PartGradients
 from recsys_mtl.worker.evidence import Products
 from recsys_mtl.worker.state import Worker
-from recsys_mtl.worker.step_mode import StepMode
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,12 @@ class SharedUpdate:
 
 def backward_through_trunk(
     worker: Worker,
-    mode: StepMode,
     forward: Forward,
     tasks: Sequence[TaskGradients],
     sums: PendingSums,
     combine_by: TaskWeighting | None,
+    *,
+    tables_apart: bool = False,
 ) -> SharedGradients:
     """From the representation down to the body's shared parameters and the pooled embeddings.
 
@@ -67,6 +67,8 @@ def backward_through_trunk(
             the next is computed.
         combine_by: weights that are known already, for one row of the combination; None for one row
             per task.
+        tables_apart: with one row per task, take the tables' gradients task by task, too, where
+            they are outside the Gram.
     """
     if combine_by is not None:
         return _combined_row(worker, forward, tasks, sums, combine_by)
@@ -74,8 +76,7 @@ def backward_through_trunk(
     for task, row in zip(tasks, rows, strict=True):
         stems.append(_write_row(worker, forward, task, row))
         sums.add(row)
-    reads_tables = worker.tables_in_gram or mode.searches
-    covered = worker.model.tables is not None and reads_tables
+    covered = worker.model.tables is not None and (worker.tables_in_gram or tables_apart)
     pooled = [forward.trunk.pooled_gradient(stem) for stem in stems] if covered else []
     return SharedGradients(rows, stems, pooled)
 
