@@ -10,6 +10,7 @@ optimizer.py  how parameters move
 best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
 warm_start.py what a new run takes over from another one
+recon.py      whether a run counts its tasks' conflicts, layer by layer
 training.py   how long a run trains, and what it keeps
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
@@ -52,6 +53,7 @@ from recsys_mtl.config.optimizer import (
     SgdConfig,
     TableOptimizer,
 )
+from recsys_mtl.config.recon import Recon
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
@@ -88,6 +90,7 @@ __all__ = [
     "Optimizer",
     "PCGrad",
     "PCGradDW",
+    "Recon",
     "Run",
     "RunConfig",
     "Schedule",

@@ -61,7 +61,9 @@ def build(
             seed=config.run.seed,
         ),
         model=model,
-        shared_rows=model.shared.rows(num_tasks if method.compares_gradients else 1),
+        shared_rows=model.shared.rows(
+            num_tasks if method.compares_gradients or config.recon is not None else 1
+        ),
         task_specific_gradient=torch.zeros_like(model.task_specific.vector),
         loss_weights=_loss_weights(config, context),
         weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),

@@ -56,7 +56,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
     unknown = torch.full((len(config.task_names), len(config.task_names)), torch.nan)
-    losses, weights, coefficients, grams, opposed = [], [], [], [], []
+    losses, weights, coefficients, grams, opposed, pairs = [], [], [], [], [], []
     stream = BatchStream(
         manifest,
         worker.plan,
@@ -68,18 +68,21 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     )
     with stream as batches:
         for batch in batches:
-            counts = count_globally(batch, stop_asked=False)
-            record, _ = train_step(worker, batch, counts, PhaseClock())
+            counted = count_globally(batch, stop_asked=False)
+            record, _ = train_step(worker, batch, counted, PhaseClock())
             losses.append(record.losses)
             weights.append(record.weighting.weights)
             coefficients.append(record.weighting.coefficients)
             grams.append(unknown if record.gram is None else record.gram)
             opposed.append(record.opposes)
+            counts = record.conflicts
+            pairs.append(None if counts is None else (counts.conflicting, counts.compared))
     return {
         "losses": torch.stack(losses),
         "weights": torch.stack(weights),
         "coefficients": torch.stack(coefficients),
         "opposed": opposed,
+        "pairs": pairs,
         "plan": worker.model.tables.plan if worker.model.tables is not None else {},
         "grams": torch.stack(grams),
         "parameters": {

@@ -155,6 +155,14 @@ def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> Non
         ("optimizer.dense={kind: adamw}", ["optimizer.dense.kind: 'adam' -> 'adamw'"]),
         ("optimizer.dense={kind: adam, beta1: 0.5}", ["optimizer.dense.beta1: 0.9 -> 0.5"]),
         ("training.global_batch_size=8", ["training.global_batch_size: 64 -> 8"]),
+        (
+            "recon={threshold: 0}",
+            [
+                "recon.search_only: None -> False",
+                "recon.search_share: None -> 0.25",
+                "recon.threshold: None -> 0.0",
+            ],
+        ),
         ("training.gradient_clip_norm=1.0", ["training.gradient_clip_norm: None -> 1.0"]),
     ],
 )
