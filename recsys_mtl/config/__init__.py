@@ -20,7 +20,17 @@ from recsys_mtl.config.changes import refuse_changes
 from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
-from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
+from recsys_mtl.config.method import (
+    DW,
+    MGDA,
+    GradNorm,
+    GradOPS,
+    GradOPSStatic,
+    Method,
+    PCGrad,
+    PCGradDW,
+    Uniform,
+)
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
     AdamConfig,
@@ -42,6 +52,8 @@ from recsys_mtl.config.training import Training
 from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
+    "DW",
+    "MGDA",
     "AdamConfig",
     "AdamWConfig",
     "Cluster",
@@ -56,6 +68,7 @@ __all__ = [
     "FeatureColumns",
     "GradNorm",
     "GradOPS",
+    "GradOPSStatic",
     "Gradients",
     "IdFeature",
     "Label",
@@ -66,6 +79,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "PCGrad",
+    "PCGradDW",
     "Run",
     "RunConfig",
     "Schedule",

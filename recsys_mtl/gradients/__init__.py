@@ -4,7 +4,8 @@ gram.py            the two passes over the gradients: their products K, and sum_
 methods/           every method, from what is known of the tasks to their weights
 combination.py     norms, clipping, combinations of any shape
 step.py            `gradops`: the whole of GradOPS in one call
-min_norm.py        the shortest convex combination, where GradOPS has nothing left to keep
+min_norm.py        the shortest convex combination: MGDA, and where GradOPS has nothing left to keep
+nonnegative_least_squares.py  the active set by which it is found
 backend.py         plain torch or Triton kernels: what a device and the number of tasks allow
 kernels/           the same functions in Triton, and clip and Adam in the pass that combines
 operations.py      the functions of either, as one choice

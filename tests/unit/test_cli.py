@@ -85,7 +85,7 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
         (
             "kind: gradops",
             "kind: gradpos",
-            ["method.kind:", "unknown 'gradpos'", "allowed: uniform, gradops, pcgrad"],
+            ["method.kind:", "unknown 'gradpos'", "allowed: uniform, gradops, gradops_static"],
         ),
         (
             "run: {name: demo}",

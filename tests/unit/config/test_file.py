@@ -166,11 +166,11 @@ REFUSALS = [
     ),
     (
         "method={alpha: 1}",
-        "method: needs the key kind, one of uniform, gradops, pcgrad, gradnorm (",
+        "method: needs the key kind, one of uniform, gradops, gradops_static, dw, ",
     ),
     (
-        "method.kind=mgda",
-        "method.kind: unknown 'mgda'; allowed: uniform, gradops, pcgrad, grad",
+        "method.kind=nash",
+        "method.kind: unknown 'nash'; allowed: uniform, gradops, gradops_static, d",
     ),
     ("method.alfa=1", "method.alfa: unknown key (value 1); did you mean alpha? allowed: kind, "),
     ("metrics.port=70000", "metrics.port: 70000 is no port from 0 to 65535 and no range"),
