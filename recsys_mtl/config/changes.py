@@ -1,6 +1,6 @@
 """What may differ when a run is gone on with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recsys_mtl.config.run import RunConfig
@@ -59,12 +59,15 @@ def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: 
         )
 
 
-def changes(old: RunConfig, new: RunConfig) -> list[str]:
+def changes(old: RunConfig, new: RunConfig, may_change: Sequence[str] = MAY_CHANGE) -> list[str]:
     """What forbids going on with `old`'s run, each as `path: old -> new`.
 
     The order of features and of tasks counts: it is the order of weights and of task states.
+
+    Args:
+        may_change: settings and sections that are not looked at.
     """
-    before, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
+    before, now = (settings_of(config) for config in (old, new))
     for leaves, config in ((before, old), (now, new)):
         leaves["data.features"] = list(config.data.features)
         leaves["data.labels"] = list(config.data.labels)
@@ -75,8 +78,13 @@ def changes(old: RunConfig, new: RunConfig) -> list[str]:
         f"{path}: {before.get(path)!r} -> {now.get(path)!r}"
         for path in changed
         if (path.endswith(".kind") or not path.startswith(kinds))
-        and not any(path == p or path.startswith(p + ".") for p in MAY_CHANGE)
+        and not any(path == p or path.startswith(p + ".") for p in may_change)
     ]
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Every setting of a configuration by its path, such as `method.alpha`."""
+    return dict(_leaves(config.model_dump(mode="json")))
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -113,6 +113,8 @@ def mean_ranks(scores: Sequence[Sequence[float]]) -> list[float]:
     Returns:
         [A]; NaN for an arm without a score in some task, which is no rival to the others there.
     """
+    if not scores:
+        return []
     table = np.asarray(scores, np.float64)
     better = (table[None, :, :] > table[:, None, :]).sum(axis=1)
     equal = (table[None, :, :] == table[:, None, :]).sum(axis=1)  # with the arm itself

@@ -107,6 +107,7 @@ def test_delta_m_is_that_of_the_paper_s_table() -> None:
 
 def test_mean_ranks_by_hand_and_by_scipy(rng: np.random.Generator) -> None:
     assert mean_ranks([[0.8], [0.7], [0.7]]) == [1.0, 2.5, 2.5]
+    assert mean_ranks([]) == []
     scores = rng.integers(0, 5, (7, 3)) / 10  # with ties
     expected = stats.rankdata(-scores, axis=0).mean(axis=1)
     assert mean_ranks(scores.tolist()) == pytest.approx(expected.tolist())
@@ -121,6 +122,7 @@ def test_an_arm_without_a_score_has_no_rank_and_no_part_in_the_others() -> None:
 def test_the_pareto_set_is_what_no_other_beats(rng: np.random.Generator) -> None:
     assert pareto_set([[0.8, 0.6], [0.7, 0.7], [0.7, 0.6]]) == [True, True, False]
     assert pareto_set([[0.5, 0.5], [0.5, 0.5]]) == [True, True], "equal arms beat no one"
+    assert pareto_set([]) == []
     assert pareto_set([[0.9, math.nan], [0.1, 0.1]]) == [False, True]
     scores = rng.integers(0, 4, (12, 3))
     for kept, ours in zip(pareto_set(scores.tolist()), scores, strict=True):
