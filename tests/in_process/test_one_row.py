@@ -1,4 +1,4 @@
-"""A log of one row, with a task that has no label at all: it trains, and what is unknown is said."""
+"""A log of one row, and a task without labels: it trains, and what is unknown is said."""
 
 from pathlib import Path
 
