@@ -214,7 +214,7 @@ def test_labels_may_be_absent_and_a_prediction_goes_on_where_it_was_cut_off(
 ) -> None:
     (folder / "unlabelled").mkdir()
     for part in (folder / "eval").iterdir():
-        table = pq.read_table(part).drop_columns(["purchase", "cart", "place"])
+        table = pq.read_table(part).drop_columns(["purchase", "cart"])
         pq.write_table(table, folder / "unlabelled" / part.name)
     places = (f"{folder}/runs/good", f"{folder}/unlabelled", f"{folder}/cut_off")
     predict(*places)

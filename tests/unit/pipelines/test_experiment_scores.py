@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from pipelines.experiments.figures import draw_differences
-from pipelines.experiments.markdown import auc, contrast_table, number, p_value, score_table
-from pipelines.experiments.paper import (
+from pipelines.experiments.shared.figures import draw_differences
+from pipelines.experiments.shared.markdown import auc, contrast_table, number, p_value, score_table
+from pipelines.experiments.shared.paper import (
     CENSUS_TABLE_1,
     CENSUS_TABLE_4,
     TAOBAO_TABLE_3,
     Published,
 )
-from pipelines.experiments.scores import (
+from pipelines.experiments.shared.scores import (
     AVERAGE,
     Scores,
     best_arm,
@@ -41,21 +41,35 @@ PUBLISHED = {
 }
 
 
-def cells() -> list[dict[str, Any]]:
-    return [
-        {"arm": "a", "seed": 1, "eval": {"cart": 0.8}, "test": {"cart": None}},
-        {"arm": "a", "seed": 2, "eval": None, "test": None},
-        {"arm": "b", "seed": 1, "eval": None, "test": None},
-    ]
+def cell(arm: str, seed: int, auc: dict[str, float | None]) -> dict[str, Any]:
+    return {"arm": arm, "seed": seed, "auc": auc, "test_auc": dict.fromkeys(auc, 0.5)}
 
 
 def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
-def test_scores_are_those_of_finished_cells_and_keep_the_order_of_arms() -> None:
-    assert scores_of({"cells": cells()}, "eval") == {"a": {1: {"cart": 0.8}}, "b": {}}
-    assert math.isnan(scores_of({"cells": cells()}, "test")["a"][1]["cart"])
+def test_scores_are_those_of_seeds_with_all_tasks_and_keep_the_order_of_arms() -> None:
+    found = {
+        "tasks": ["cart", "wish"],
+        "arms": [{"name": "single"}, {"name": "both"}, {"name": "failed"}],
+        "cells": [
+            cell("single", 1, {"wish": 0.7}),
+            cell("single", 1, {"cart": 0.8}),
+            cell("single", 2, {"cart": 0.8}),
+            cell("both", 1, {"cart": 0.6, "wish": 0.9}),
+            cell("both", 2, {"cart": 0.6, "wish": None}),
+            cell("failed", 1, {}),
+        ],
+    }
+    scores = scores_of(found, "eval")
+    assert scores == {
+        "single": {1: {"cart": 0.8, "wish": 0.7}},
+        "both": {1: {"cart": 0.6, "wish": 0.9}},
+        "failed": {},
+    }
+    assert list(scores) == ["single", "both", "failed"]
+    assert scores_of(found, "test")["both"][2] == {"cart": 0.5, "wish": 0.5}
 
 
 def test_a_line_has_means_ranks_and_differences_over_the_seeds_that_both_have() -> None:

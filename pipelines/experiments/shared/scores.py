@@ -22,23 +22,25 @@ AVERAGE = "average"
 SeedScores = dict[str, float]
 """Task to AUC, of one run."""
 Scores = dict[str, dict[int, SeedScores]]
-"""Arm to seed to task to AUC, of the cells that are finished."""
+"""Arm to seed to task to AUC; an arm of which no run is finished has no seeds."""
 
 
 def scores_of(found: Mapping[str, Any], split: Literal["eval", "test"]) -> Scores:
-    """The AUCs of a sweep's finished cells; an AUC that there is not is NaN.
+    """The AUCs of a sweep, by each arm and seed of which all tasks have one.
 
     Args:
         found: what `sweep` returns.
-        split: `eval` for the rows on which choices are made, `test` for the others.
+        split: `eval` for the rows on which choices are made, `test` for those that judge.
     """
-    scores: Scores = {}
-    for cell in found["cells"]:
-        of_arm = scores.setdefault(cell["arm"], {})
-        if cell[split] is not None:
-            aucs = {t: math.nan if auc is None else auc for t, auc in cell[split].items()}
-            of_arm[cell["seed"]] = aucs
-    return scores
+    tasks, key = found["tasks"], {"eval": "auc", "test": "test_auc"}[split]
+    scores: Scores = {arm["name"]: {} for arm in found["arms"]}
+    for cell in found["cells"]:  # a single-task arm has one per task
+        known = {task: auc for task, auc in cell[key].items() if auc is not None}
+        scores[cell["arm"]].setdefault(cell["seed"], {}).update(known)
+    return {
+        arm: {seed: {t: s[t] for t in tasks} for seed, s in by_seed.items() if set(s) == set(tasks)}
+        for arm, by_seed in scores.items()
+    }
 
 
 def score(scores: SeedScores, task: str) -> float:

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pipelines.experiments.paper import Published
-from pipelines.experiments.scores import AVERAGE, Line
+from pipelines.experiments.shared.paper import Published
+from pipelines.experiments.shared.scores import AVERAGE, Contrast, Line
 from recsys_mtl.metrics.comparison import PairedDifference
 from recsys_mtl.metrics.figure import STEP_COLOUR, TASK_COLOURS
 
@@ -91,3 +91,19 @@ def _published_gain(
         return None
     ours, theirs = ((*published[a].scores, published[a].average) for a in (arm, reference))
     return ours[place] - theirs[place]
+
+
+def draw_contrasts(contrasts: Sequence[Contrast], tasks: Sequence[str], path: Path) -> None:
+    """Draw each contrast, of the average that was decided on and of every task."""
+    drawn = contrasts[::-1]
+    figure, axes = panels(len(tasks) + 1, width=4, height=1.6 + 0.4 * len(drawn), share_y=True)
+    for place, (panel, task) in enumerate(zip(axes, (AVERAGE, *tasks), strict=True)):
+        panel.axvline(0.0, color="black", linewidth=1)
+        colour = STEP_COLOUR if task == AVERAGE else TASK_COLOURS[(place - 1) % len(TASK_COLOURS)]
+        for height, contrast in enumerate(drawn):
+            found = contrast.difference if task == AVERAGE else contrast.by_task[task]
+            draw_interval(panel, found, height, colour)
+        panel.set_title(task, fontweight="bold", loc="left")
+        panel.set_xlabel("1000 × difference of AUC (95 %)")
+    axes[0].set_yticks(range(len(drawn)), [f"{c.arm} - {c.other}" for c in drawn])
+    save(figure, path)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipelines.experiments.paper import Published
-from pipelines.experiments.scores import AVERAGE, Contrast, Line
+from pipelines.experiments.shared.paper import Published
+from pipelines.experiments.shared.scores import AVERAGE, Contrast, Line
 from recsys_mtl.metrics.comparison import PairedDifference
 
 
