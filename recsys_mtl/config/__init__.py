@@ -22,14 +22,18 @@ from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import (
     DW,
+    IMTLG,
     MGDA,
+    CAGrad,
     GradNorm,
     GradOPS,
     GradOPSStatic,
+    GradVac,
     Method,
     PCGrad,
     PCGradDW,
     Uniform,
+    UPGrad,
 )
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
@@ -53,9 +57,11 @@ from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
     "DW",
+    "IMTLG",
     "MGDA",
     "AdamConfig",
     "AdamWConfig",
+    "CAGrad",
     "Cluster",
     "ConfigError",
     "ConstantSchedule",
@@ -69,6 +75,7 @@ __all__ = [
     "GradNorm",
     "GradOPS",
     "GradOPSStatic",
+    "GradVac",
     "Gradients",
     "IdFeature",
     "Label",
@@ -89,6 +96,7 @@ __all__ = [
     "TableOptimizer",
     "TableSharding",
     "Training",
+    "UPGrad",
     "Uniform",
     "UserError",
     "WarmStart",
