@@ -30,14 +30,18 @@ from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
 from recsys_mtl.config.method import (
     DW,
+    IMTLG,
     MGDA,
+    CAGrad,
     GradNorm,
     GradOPS,
     GradOPSStatic,
+    GradVac,
     Method,
     PCGrad,
     PCGradDW,
     Uniform,
+    UPGrad,
 )
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
@@ -62,9 +66,11 @@ from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
     "DW",
+    "IMTLG",
     "MGDA",
     "AdamConfig",
     "AdamWConfig",
+    "CAGrad",
     "Cluster",
     "ConfigError",
     "ConstantSchedule",
@@ -78,6 +84,7 @@ __all__ = [
     "GradNorm",
     "GradOPS",
     "GradOPSStatic",
+    "GradVac",
     "Gradients",
     "IdFeature",
     "Label",
@@ -100,6 +107,7 @@ __all__ = [
     "TableOptimizer",
     "TableSharding",
     "Training",
+    "UPGrad",
     "Uniform",
     "UserError",
     "WarmStart",

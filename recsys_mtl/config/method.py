@@ -86,6 +86,19 @@ class PCGradDW(Section):
     """The trade-off, as in GradOPS; 0 is PCGrad."""
 
 
+class GradVac(Section):
+    """Each gradient turned towards the others, up to the cosines that tasks usually have with each
+    other; then their sum. It may go against a task."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gram"})
+    """As in `Uniform`."""
+
+    kind: Literal["gradvac"]
+    """Discriminates the union."""
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far the cosine aimed at moves towards the one met, at every step; 0 is PCGrad."""
+
+
 class MGDA(Section):
     """The shortest convex combination of the gradients; no update goes against a task. With
     `gradients.space: representation` it is MGDA-UB."""
@@ -94,6 +107,41 @@ class MGDA(Section):
     """As in `Uniform`."""
 
     kind: Literal["mgda"]
+    """Discriminates the union."""
+
+
+class CAGrad(Section):
+    """Near the mean of the gradients, the update from which the worst-off task gains most; for at
+    most 8 tasks. It may go against a task."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gram"})
+    """As in `Uniform`."""
+
+    kind: Literal["cagrad"]
+    """Discriminates the union."""
+    c: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """How far the update may be from the mean, relative to its norm; 0 is the mean."""
+
+
+class IMTLG(Section):
+    """The combination whose products with every task's direction are equal; no update goes against
+    a task."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gram"})
+    """As in `Uniform`."""
+
+    kind: Literal["imtl_g"]
+    """Discriminates the union."""
+
+
+class UPGrad(Section):
+    """The mean of the gradients, each projected onto the cone of what opposes no task; no update
+    goes against one."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gram"})
+    """As in `Uniform`."""
+
+    kind: Literal["upgrad"]
     """Discriminates the union."""
 
 
@@ -114,7 +162,18 @@ class GradNorm(Section):
 
 
 Method = Annotated[
-    Uniform | GradOPS | GradOPSStatic | DW | PCGrad | PCGradDW | MGDA | GradNorm,
+    Uniform
+    | GradOPS
+    | GradOPSStatic
+    | DW
+    | PCGrad
+    | PCGradDW
+    | GradVac
+    | MGDA
+    | CAGrad
+    | IMTLG
+    | UPGrad
+    | GradNorm,
     Field(discriminator="kind"),
 ]
 
@@ -124,6 +183,11 @@ def refuse_for_tasks(method: Method, tasks: Sequence[str]) -> None:
     match method:
         case GradOPSStatic():
             _refuse_weights(method.weights, tasks)
+        case CAGrad() if len(tasks) > 8:
+            raise ValueError(
+                f"method.kind is cagrad, which weighs at most 8 tasks, and data.labels has "
+                f"{len(tasks)}; choose another method, such as upgrad, or leave labels out"
+            )
 
 
 def _refuse_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor
 ROUNDS_PER_TASK = 4
 
 
-def nonnegative_least_squares(normal_matrix: Tensor, targets: Tensor) -> Tensor:
+def nonnegative_least_squares(
+    normal_matrix: Tensor, targets: Tensor, *, zero_sine_squared: float = 0.0
+) -> Tensor:
     """u >= 0 that minimises u^T H u / 2 - f^T u, for one H [T, T] and each f of the targets.
 
     H [[1, 0], [0, 2]] and f [[3, 4], [-1, 4]] give u [[3, 2], [0, 2]].
@@ -18,12 +20,14 @@ def nonnegative_least_squares(normal_matrix: Tensor, targets: Tensor) -> Tensor:
     An active set of tasks: each round solves for the tasks in use, then either steps back to the
     first that would turn negative and drops it, or takes in the task that lowers the objective
     most. Both cases are computed and one selected, so the host never waits for the device. The
-    objective never rises and u stays feasible, also where the rounds run out. A task that the
-    tasks in use span, up to rounding, is never taken in, so a singular H needs no ridge.
+    objective never rises and u stays feasible, also where the rounds run out. A task that depends
+    on the tasks in use is never taken in, so a singular H needs no ridge.
 
     Args:
         normal_matrix: [T, T] float64, symmetric and positive semi-definite.
         targets: [N, T] float64.
+        zero_sine_squared: what remains of a task's diagonal entry, where that is 1, beside the
+            tasks in use, up to which it counts as dependent; at least its rounding.
 
     Returns:
         [N, T] float64.
@@ -47,7 +51,7 @@ def nonnegative_least_squares(normal_matrix: Tensor, targets: Tensor) -> Tensor:
         leaving = blocking & (steps <= step)
         solution = torch.where(leaving, 0.0, torch.lerp(solution, goal, step)).clamp_min(0.0)
 
-        gain = _gain(normal_matrix, targets, goal, regression)
+        gain = _gain(normal_matrix, targets, goal, regression, zero_sine_squared)
         best = (tasks == gain.argmax(dim=1, keepdim=True)) & (gain > 0)  # indexing would wait
         entering = best & ~blocking.any(dim=1, keepdim=True)
         # On a CPU reading a flag costs nothing, and most problems are solved in a few rounds.
@@ -57,7 +61,13 @@ def nonnegative_least_squares(normal_matrix: Tensor, targets: Tensor) -> Tensor:
     return solution
 
 
-def _gain(normal_matrix: Tensor, targets: Tensor, goal: Tensor, regression: Tensor) -> Tensor:
+def _gain(
+    normal_matrix: Tensor,
+    targets: Tensor,
+    goal: Tensor,
+    regression: Tensor,
+    zero_sine_squared: float,
+) -> Tensor:
     """How much taking in each task would lower the objective, [N, T]; 0 where it would not.
 
     `goal` [N, T] solves for the tasks in use, `regression` [N, T, T] holds in column j the
@@ -70,5 +80,6 @@ def _gain(normal_matrix: Tensor, targets: Tensor, goal: Tensor, regression: Tens
     rounding = 16 * torch.finfo(torch.float64).eps
     growth = 1 + regression.abs().sum(dim=1)
     lowers = descent > rounding * growth * (1 + goal.abs().sum(dim=1, keepdim=True))
-    useful = lowers & (independent > rounding * growth.square())
+    least = (rounding * growth.square()).clamp_min(zero_sine_squared)
+    useful = lowers & (independent > least)
     return torch.where(useful, descent.square() / independent, 0.0)

@@ -6,24 +6,32 @@ from typing import Any, assert_never
 
 from recsys_mtl.config import (
     DW,
+    IMTLG,
     MGDA,
+    CAGrad,
     GradNorm,
     GradOPS,
     GradOPSStatic,
+    GradVac,
     PCGrad,
     PCGradDW,
     RunConfig,
     Uniform,
+    UPGrad,
 )
 from recsys_mtl.gradients.methods import (
+    cagrad,
     dw,
     gradnorm,
     gradops,
     gradops_static,
+    gradvac,
+    imtl_g,
     mgda,
     pcgrad,
     pcgrad_dw,
     uniform,
+    upgrad,
 )
 from recsys_mtl.gradients.methods.contract import InitialState, Method, no_state
 from recsys_mtl.gradients.operations import Operations
@@ -51,8 +59,16 @@ def method_of(config: RunConfig, operations: Operations) -> Method:
             return _made(chosen.kind, pcgrad)
         case PCGradDW():
             return _made(chosen.kind, pcgrad_dw, alpha=chosen.alpha)
+        case GradVac():
+            return _made(chosen.kind, gradvac, gradvac.initial_state, beta=chosen.beta)
         case MGDA():
             return _made(chosen.kind, mgda)
+        case CAGrad():
+            return _made(chosen.kind, cagrad, c=chosen.c)
+        case IMTLG():
+            return _made(chosen.kind, imtl_g)
+        case UPGrad():
+            return _made(chosen.kind, upgrad)
         case GradNorm():
             given = {"alpha": chosen.alpha, "learning_rate": chosen.learning_rate}
             return _made(chosen.kind, gradnorm, gradnorm.initial_state, **given)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recsys_mtl.gradients.elimination import eliminate
 from recsys_mtl.gradients.gram import check_gram, correlations
 from recsys_mtl.gradients.methods.contract import (
     Diagnostic,
@@ -152,9 +153,8 @@ def deconflicted_coefficients(
 def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[Tensor, Tensor]:
     """Least squares of every unit gradient on all the others, as one batch of T eliminations.
 
-    Each takes as next pivot the gradient that is farthest from the span of those taken before,
-    and stops where no squared sine exceeds the limit: dependent gradients add nothing to a span,
-    and a ridge or a pseudo-inverse of the whole matrix would leave negative products.
+    Dependent gradients add nothing to the others' span; a ridge or a pseudo-inverse of the whole
+    matrix would leave negative products.
 
     Args:
         correlation: [T, T] float64, diagonal 1, or 0 for a zero gradient.
@@ -165,22 +165,10 @@ def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[T
         could be rounding.
     """
     num_tasks = len(correlation)
-    tasks = torch.arange(num_tasks, device=correlation.device)
-    itself = tasks[:, None] == tasks
-    waiting = ~itself  # [target, task]
-    tableau = correlation.repeat(num_tasks, 1, 1)  # [target, row, column]
-    for _ in range(num_tasks - 1):
-        residuals = torch.where(waiting, tableau.diagonal(dim1=1, dim2=2), 0.0)
-        residual, pivot = residuals.max(dim=1)
-        independent = residual > zero_sine_squared
-        is_pivot = (tasks == pivot[:, None]) & independent[:, None]
-        # Without a pivot both are zero, and the elimination changes nothing.
-        column = (tableau * is_pivot[:, None, :]).sum(dim=2)
-        divisor = torch.where(independent, residual, 1.0)
-        row = (tableau * is_pivot[:, :, None]).sum(dim=1) / divisor[:, None]
-        eliminated = tableau - column[:, :, None] * row[:, None, :]
-        tableau = torch.where(is_pivot[:, :, None], row[:, None, :], eliminated)
-        waiting = waiting & ~is_pivot
+    itself = torch.eye(num_tasks, dtype=torch.bool, device=correlation.device)
+    tableau, waiting = eliminate(
+        correlation, ~itself, rounds=num_tasks - 1, zero_sine_squared=zero_sine_squared
+    )
     targets = tableau.diagonal(dim1=0, dim2=2).T  # [target, row]: the column of the target itself
     regression = torch.where(waiting | itself, 0.0, targets)
     sine_squared = targets.diagonal()

@@ -9,7 +9,20 @@ from recsys_mtl.config import Method
 from recsys_mtl.config.file import load_config
 from tests.unit.run_files import SMALLEST, refusal, write_run
 
-METHODS = ("uniform", "gradops", "gradops_static", "dw", "pcgrad", "pcgrad_dw", "mgda", "gradnorm")
+METHODS = (
+    "uniform",
+    "gradops",
+    "gradops_static",
+    "dw",
+    "pcgrad",
+    "pcgrad_dw",
+    "gradvac",
+    "mgda",
+    "cagrad",
+    "imtl_g",
+    "upgrad",
+    "gradnorm",
+)
 NEEDED = {"gradops_static": ", weights: {purchase: 1.5, cart: 0.5}"}
 """Settings without a default."""
 TWO_LAYERS = "model.bottom_hidden_sizes=[16, 8]"
@@ -52,6 +65,31 @@ def test_a_method_needs_no_more_than_its_kind(run_yaml: Path, kind: str) -> None
 )
 def test_gradnorm_s_numbers_are_checked(run_yaml: Path, settings: str, expected: str) -> None:
     assert refusal(run_yaml, f"method={{kind: gradnorm, {settings}}}") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("cagrad, c: 1", "method.c: must be less than 1 (found 1)"),
+        ("cagrad, c: -0.1", "method.c: must be greater than or equal to 0 (found -0.1)"),
+        ("gradvac, beta: 1.5", "method.beta: must be less than or equal to 1 (found 1.5)"),
+        ("dw, alpha: .inf", "method.alpha: must be a finite number (found inf)"),
+        ("pcgrad_dw, alpha: .nan", "method.alpha: must be a finite number (found nan)"),
+        ("mgda, alpha: 1", "method.alpha: unknown key (value 1); allowed: kind"),
+        ("gradops_static", "method.weights: is missing; add it"),
+    ],
+)
+def test_a_method_s_numbers_are_checked(run_yaml: Path, settings: str, expected: str) -> None:
+    assert refusal(run_yaml, f"method={{kind: {settings}}}") == [expected]
+
+
+def test_cagrad_is_refused_for_more_than_8_tasks(run_yaml: Path) -> None:
+    labels = ", ".join(f"task_{place}: buy_{place}" for place in range(9))
+    assert refusal(run_yaml, "method={kind: cagrad}", f"data.labels={{{labels}}}") == [
+        "method.kind is cagrad, which weighs at most 8 tasks, and data.labels has 9; choose "
+        "another method, such as upgrad, or leave labels out"
+    ]
+    load_config(run_yaml, ("method={kind: upgrad}", f"data.labels={{{labels}}}"))
 
 
 @pytest.mark.parametrize(

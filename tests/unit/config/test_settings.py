@@ -5,7 +5,10 @@ import pytest
 from recsys_mtl.config import RunConfig, Section, UserError
 from recsys_mtl.config.settings import Setting, all_settings, settings_below
 
-KINDS = "keys of one kind: uniform, gradops, gradops_static, dw, pcgrad, pcgrad_dw, mgda, gradnorm"
+KINDS = (
+    "keys of one kind: uniform, gradops, gradops_static, dw, pcgrad, pcgrad_dw, gradvac, mgda, "
+    "cagrad, imtl_g, upgrad, gradnorm"
+)
 
 
 def one(place: str, kind: str = "") -> Setting:

@@ -12,25 +12,33 @@ from torch.overrides import TorchFunctionMode
 
 from recsys_mtl.config import (
     DW,
+    IMTLG,
     MGDA,
+    CAGrad,
     GradNorm,
     GradOPS,
     GradOPSStatic,
+    GradVac,
     PCGrad,
     PCGradDW,
     Section,
     Uniform,
+    UPGrad,
 )
 from recsys_mtl.gradients import gram_matrix
 from recsys_mtl.gradients.methods import (
+    cagrad,
     dw,
     gradnorm,
     gradops,
     gradops_static,
+    gradvac,
+    imtl_g,
     mgda,
     pcgrad,
     pcgrad_dw,
     uniform,
+    upgrad,
 )
 from recsys_mtl.gradients.methods.contract import Evidence, MethodState, TaskWeighting, no_state
 
@@ -42,7 +50,11 @@ METHODS: dict[ModuleType, type[Section]] = {
     dw: DW,
     pcgrad: PCGrad,
     pcgrad_dw: PCGradDW,
+    gradvac: GradVac,
     mgda: MGDA,
+    cagrad: CAGrad,
+    imtl_g: IMTLG,
+    upgrad: UPGrad,
     gradnorm: GradNorm,
 }
 HYPERPARAMETERS: dict[ModuleType, dict[str, Any]] = {
