@@ -42,7 +42,8 @@ class SweepFolder:
         self.url = str(Path(path).expanduser().resolve())
         self.runs_url = f"{self.url}/runs"
         self._files = Folder(self.url, named="--out")
-        self._results: dict[str, dict[str, Any]] = {}  # of finished cells, which change no more
+        # Result and CPUs of finished cells, which change no more.
+        self._finished: dict[str, tuple[dict[str, Any], int]] = {}
 
     def log_of(self, cell: Cell) -> Path:
         """The file with what the cell's processes have printed."""
@@ -66,13 +67,16 @@ class SweepFolder:
             test: the log that judges it, if any.
             failure: of this call, if any.
         """
-        if cell.name not in self._results:
-            result = RunFolder(cell.config).result()
-            if result is not None:
-                self._results[cell.name] = result
+        if cell.name not in self._finished:
+            folder = RunFolder(cell.config)
+            result, trained = folder.result(), folder.earlier()
+            if result is None or trained is None:
+                return Outcome(cell, None, 0, None, failure)
+            cpus = result["world_size"] * trained[0].cluster.cpus_per_worker
+            self._finished[cell.name] = (result, cpus)
         answer = None if test is None else self.answer_of(cell, test)
         found = json.loads(answer.read_text()) if answer is not None and answer.exists() else None
-        return Outcome(cell, self._results.get(cell.name), found, failure)
+        return Outcome(cell, *self._finished[cell.name], found, failure)
 
     def read_record(self) -> dict[str, Any]:
         """What sweep.json holds; empty before the first call.

@@ -25,6 +25,8 @@ class Outcome:
     cell: Cell
     result: Mapping[str, Any] | None
     """Its run's result.json; None before the run's end."""
+    cpus: int
+    """That all workers of the run reserve together."""
     test: Mapping[str, Any] | None
     """What `evaluate` found on the test log; None where the cell was not judged by it."""
     failure: Failure | None
@@ -55,9 +57,7 @@ class Outcome:
     @property
     def core_hours(self) -> float:
         """Hours of training, times the CPUs that all its workers reserve."""
-        cluster = self.cell.config.cluster
-        workers = cluster.world_size if self.result is None else self.result["world_size"]
-        return self.seconds * workers * cluster.cpus_per_worker / 3600
+        return self.seconds * self.cpus / 3600
 
 
 def judged_checkpoint(result: Mapping[str, Any]) -> str:

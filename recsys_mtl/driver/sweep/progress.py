@@ -72,7 +72,7 @@ class SweepProgress:
         shares = sum(at[0] / at[1] for at in steps.values() if at is not None)
         done = now.finished + now.failed + shares
         left = len(now.running) - shares + len(now.waiting)
-        if done > 0:
+        if done > 0 and left > 0.01:
             # As if the cells that are left took as long as the others.
             parts.append(f"about {_duration((time.monotonic() - self._begun) * left / done)} left")
         return ", ".join(parts)

@@ -20,6 +20,14 @@ from recsys_mtl.driver.sweep.outcomes import Outcome, cell_record
 from recsys_mtl.driver.sweep.statistics import BySeed, arm_records, scores_by_seed
 from recsys_mtl.metrics.comparison import paired_difference
 
+_IN_WORDS = {
+    "rule": "rule",
+    "baseline": "baseline",
+    "arms": "list of arms",
+    "seeds": "list of seeds",
+}
+"""What a choice depends on, besides scores."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -36,7 +44,7 @@ class Request:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a choice depends on, besides scores."""
+        """The parts of `_IN_WORDS`."""
         return {
             "rule": None if self.rule is None else self.rule.text,
             "baseline": self.baseline,
@@ -63,11 +71,14 @@ def refuse_a_second_choice(earlier: Mapping[str, Any], asked: Request, test: Man
     for choice in earlier.get("choices", ()):
         if choice["test_digest"] != test.digest:
             continue
-        changed = [name for name, value in asked.identity.items() if choice[name] != value]
+        changed = [
+            _IN_WORDS[name] for name, value in asked.identity.items() if choice[name] != value
+        ]
         if changed:
             raise UserError(
-                f"--test {asked.test} has already judged a choice of this sweep, {choice['arm']!r} "
-                f"by {choice['rule']!r}, and {' and '.join(changed)} have changed since; {remedy}"
+                f"--test {asked.test} has already judged the choice of {choice['arm']!r} by "
+                f"{choice['rule']!r} in this sweep, which had another "
+                f"{' and another '.join(changed)}; {remedy}"
             )
 
 
