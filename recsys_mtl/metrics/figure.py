@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
-from recsys_mtl.metrics.columns import Column
+from recsys_mtl.metrics.columns import TABLE_PREFIX, Column
 
 # N steps of the trace, K of them at which a number was measured
 
@@ -59,6 +59,8 @@ class _Panel:
     zero_line: bool = False
     as_points: bool = False
     """Whether each value is drawn as it is, and not a mean of its neighbours."""
+    is_sum: bool = False
+    """Whether a line shows the sum of its values up to each step."""
 
 
 def draw_traces(
@@ -67,7 +69,7 @@ def draw_traces(
     """Draws the trace as a PNG of 1600 x 1000 pixels, and 500 pixels more per two further panels.
 
     Four panels stand in every picture; below them is one per number that the method reports, and
-    one of the layers in which a run with the section `recon` counts conflicts. Values that are not
+    for a run with the section `recon` one of its layers and one of its tables. Values that are not
     finite are left out; a panel without any says "not measured".
 
     Args:
@@ -122,20 +124,22 @@ def _method_panels(columns: Sequence[Column]) -> Iterator[_Panel]:
 
 
 def _layer_panels(trace: pa.Table, columns: Sequence[Column]) -> Iterator[_Panel]:
-    """Yields a panel of the layers and tables with the most conflicting pairs, if any are counted.
+    """Yields a panel of the layers and one of the tables whose conflicting pairs are counted.
 
-    The most come first.
+    Those with the most come first.
     """
     counted = [column for column in columns if column.quantity == "conflicting_pairs"]
-    if not counted:
-        return
     ranked = sorted(counted, key=lambda column: -np.nansum(_values(trace, column.name)))
-    caption = f"{counted[0].help} In brackets: the sum over the search."
-    title = "Conflicts per layer"
-    if len(ranked) > MOST_LAYERS:
-        title = f"{title}: the {MOST_LAYERS} with the most, of {len(ranked)}"
-    label = "conflicting pairs of tasks per step"
-    yield _Panel(title, label, ranked[:MOST_LAYERS], textwrap.fill(caption, CAPTION_WIDTH))
+    for what, is_table in (("layer", False), ("table", True)):
+        drawn = [c for c in ranked if c.layer.startswith(TABLE_PREFIX) == is_table]
+        if not drawn:
+            continue
+        title = f"Conflicts per {what}"
+        if len(drawn) > MOST_LAYERS:
+            title = f"{title}: the {MOST_LAYERS} with the most, of {len(drawn)}"
+        label = "conflicting pairs of tasks so far"
+        caption = textwrap.fill(drawn[0].help, CAPTION_WIDTH)
+        yield _Panel(title, label, drawn[:MOST_LAYERS], caption, is_sum=True)
 
 
 def _draw_panel(axes: Any, panel: _Panel, trace: pa.Table) -> None:
@@ -160,8 +164,9 @@ def _draw_panel(axes: Any, panel: _Panel, trace: pa.Table) -> None:
         if np.isnan(values).all():
             continue
         label = " · ".join(column.tasks) or "all tasks"
-        if column.layer:
-            label = f"{column.layer} ({np.nansum(values):,.0f})"
+        if panel.is_sum:
+            values = np.where(np.isnan(values), np.nan, np.nancumsum(values))
+            label = f"{column.layer} ({np.nanmax(values):,.0f})"
         draw_line(axes, steps, values, with_faint_lines, color=colour, label=label)
     if panel.log_scale:
         _use_log_scale(axes)
