@@ -1,8 +1,8 @@
 """recsys-mtl: the command line, whose commands `commands/` lists.
 
-Exit status: 0 done; 1 a worker failed; 2 something the user can mend; 3 what was judged is worse
-than it may be (evaluate's gate, verify); 4 the gate cannot tell; 130 interrupted; 143 ended by
-SIGTERM, after a checkpoint where there was time for one.
+Exit status: 0 done; 1 a worker, or a cell of a sweep, failed; 2 something the user can mend; 3 what
+was judged is worse than it may be (evaluate's gate, verify); 4 the gate cannot tell; 130
+interrupted; 143 ended by SIGTERM, after a checkpoint where there was time for one.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from recsys_mtl.commands import (
     predict,
     recon,
     settings,
+    sweep,
     trace,
     train,
     verify,
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log_error("refused", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        resumes = options.command_name in ("train", "recon", "predict")
+        resumes = options.command_name in ("train", "sweep", "recon", "predict")
         what_next = "; the same command goes on from what is there" if resumes else ""
         log_error("interrupted", f"interrupted{what_next}")
         sys.exit(130)
@@ -47,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Multi-task training of recommendation models with GradOPS.",
     )
     commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
-    for command in (init, check, train, recon, trace, evaluate, predict, export, verify, settings):
+    for command in (
+        init,
+        check,
+        train,
+        sweep,
+        recon,
+        trace,
+        evaluate,
+        predict,
+        export,
+        verify,
+        settings,
+    ):
         command.add_to(commands)
     return parser

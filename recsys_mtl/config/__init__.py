@@ -18,10 +18,31 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 """
 
 from recsys_mtl.config.changes import refuse_changes
-from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
+from recsys_mtl.config.data import (
+    Data,
+    DenseFeature,
+    Feature,
+    FeatureColumns,
+    IdFeature,
+    OneHotFeature,
+)
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
-from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
+from recsys_mtl.config.method import (
+    DW,
+    IMTLG,
+    MGDA,
+    CAGrad,
+    GradNorm,
+    GradOPS,
+    GradOPSStatic,
+    GradVac,
+    Method,
+    PCGrad,
+    PCGradDW,
+    Uniform,
+    UPGrad,
+)
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
     AdamConfig,
@@ -44,8 +65,12 @@ from recsys_mtl.config.training import Training
 from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
+    "DW",
+    "IMTLG",
+    "MGDA",
     "AdamConfig",
     "AdamWConfig",
+    "CAGrad",
     "Cluster",
     "ConfigError",
     "ConstantSchedule",
@@ -58,6 +83,8 @@ __all__ = [
     "FeatureColumns",
     "GradNorm",
     "GradOPS",
+    "GradOPSStatic",
+    "GradVac",
     "Gradients",
     "IdFeature",
     "Label",
@@ -66,8 +93,10 @@ __all__ = [
     "Metrics",
     "MixtureOfExpertsBody",
     "Model",
+    "OneHotFeature",
     "Optimizer",
     "PCGrad",
+    "PCGradDW",
     "Recon",
     "Run",
     "RunConfig",
@@ -78,6 +107,7 @@ __all__ = [
     "TableOptimizer",
     "TableSharding",
     "Training",
+    "UPGrad",
     "Uniform",
     "UserError",
     "WarmStart",

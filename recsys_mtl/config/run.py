@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from recsys_mtl.config.best import refuse_unusable
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
-from recsys_mtl.config.method import Method
+from recsys_mtl.config.method import Method, refuse_for_tasks
 from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
 from recsys_mtl.config.recon import Recon
@@ -169,6 +169,11 @@ class RunConfig(Section):
             training.evaluation_interval_steps,
             self.task_names,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_be_weighed(self) -> Self:
+        refuse_for_tasks(self.method, self.task_names)
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import torch
 from ray.exceptions import RayError
 from ray.job_config import JobConfig
 
-from recsys_mtl.config import RunConfig, UserError
+from recsys_mtl.config import Cluster, RunConfig, UserError
 from recsys_mtl.driver.events import is_json, log_event
 
 MINUTES_FOR_WORKERS = 15
@@ -49,6 +49,27 @@ def start_ray(config: RunConfig) -> None:
         include_dashboard=False,
         **_ray_logging(),
     )
+
+
+def cluster_address() -> str:
+    """Where other processes join the cluster that this one has joined or started: a RAY_ADDRESS."""
+    return os.environ.get("RAY_ADDRESS") or str(ray.get_runtime_context().gcs_address)
+
+
+def cluster_nodes() -> list[dict[str, float]]:
+    """The CPUs, GPUs and other resources of every node that is alive, whoever uses them now."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def leave_cluster() -> None:
+    """Leave the cluster, or end the one that was started here."""
+    ray.shutdown()
+
+
+def resources_per_worker(cluster: Cluster, device: str) -> dict[str, float]:
+    """What a worker reserves; its driver reserves nothing."""
+    gpu = {"GPU": 1.0} if device == "cuda" else {}
+    return {"CPU": float(cluster.cpus_per_worker)} | gpu
 
 
 def _ray_logging() -> dict[str, Any]:

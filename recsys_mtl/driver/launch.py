@@ -166,8 +166,8 @@ def _method(job: TrainJob) -> tuple[Method, dict[str, Any]]:
     if job.method is not None:
         return job.method, {"kind": job.method.name}
     # The driver's own: what a method reports does not depend on the backend.
-    configured = job.config.method
-    return method_of(configured, operations_of("torch")), configured.model_dump(mode="json")
+    settings = job.config.method.model_dump(mode="json")
+    return method_of(job.config, operations_of("torch")), settings
 
 
 def _columns(job: TrainJob) -> list[Column]:

@@ -16,7 +16,7 @@ from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from recsys_mtl.config import Cluster, UserError
-from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS
+from recsys_mtl.driver.cluster import MINUTES_FOR_WORKERS, resources_per_worker
 from recsys_mtl.driver.interruption import in_main_thread
 from recsys_mtl.driver.runner import TrainingError, in_one_line
 from recsys_mtl.worker.best import scored_by
@@ -86,7 +86,7 @@ def trainer_of(
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
             use_gpu=cuda,
-            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cuda else {}),
+            resources_per_worker=resources_per_worker(cluster, device),
         ),
         run_config=RayRunConfig(
             name=name,

@@ -26,7 +26,7 @@ def refuse_before_workers(
     """
     if config.cluster.device != "auto":
         backend_on(config.cluster.device, config)
-    used = method_of(config.method, operations_of("torch")) if method is None else method
+    used = method_of(config, operations_of("torch")) if method is None else method
     trace_columns(config.task_names, used.diagnostics, counted_layers_of_run(config, body))
     if body is not None or method is not None:  # what is configured, the configuration has checked
         refuse_what_does_not_fit(config, used, *traced_body(config, body))

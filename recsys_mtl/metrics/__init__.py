@@ -12,5 +12,6 @@ slices.py       what a whole log is measured by, for each value of one column
 placements.py   where a logit stands among all negatives and positives of a log on disk
 bootstrap.py    how far the difference of two models' AUC scatters, drawing groups
 gate.py         the verdict whether a model may take another's place
+comparison.py   differences, ranks and trade-offs of several trained models, by their scores
 phases.py       the phases that a step spends its time in
 """

@@ -48,7 +48,7 @@ def build(
     """
     model = build_model(config, context, earlier_plan, body=body)
     operations = operations_of(backend_on(context.device, config))
-    method = method_of(config.method, operations) if method is None else method
+    method = method_of(config, operations) if method is None else method
     refuse_what_does_not_fit(config, method, model.body, model.ownership)
     num_tasks = len(config.task_names)
     worker = Worker(

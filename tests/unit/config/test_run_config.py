@@ -172,6 +172,19 @@ def test_a_run_cannot_go_on_with_this_changed(
     assert changes(run_yaml, override) == told
 
 
+def test_of_long_vocabularies_the_first_difference_is_told(run_yaml: Path) -> None:
+    def run(values: list[int]) -> RunConfig:
+        return load_config(run_yaml, (f"data.features.x={{kind: one_hot, vocabulary: {values}}}",))
+
+    short, long, other = run([3, 1]), run([*range(300)]), run([*range(40), 999, *range(41, 301)])
+    place = "data.features.x.vocabulary"
+    assert changes_between(short, run([1, 3])) == [f"{place}: [3, 1] -> [1, 3]"]
+    assert changes_between(long, other) == [
+        f"{place}: 300 values -> 301 values, of which value 41 is the first that differs "
+        "(40 -> 999)"
+    ]
+
+
 def test_a_label_is_the_same_as_the_name_of_its_column_alone(run_yaml: Path) -> None:
     assert changes(run_yaml, "data.labels.cart={column: cart}") == []
 

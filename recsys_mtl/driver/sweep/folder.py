@@ -1,0 +1,105 @@
+"""The folder of a sweep.
+
+sweep.json    what the sweep has come to: cells, arms, choices
+sweep.md      the same as tables
+sweep.png     the same as a picture
+runs/         one folder per cell, as `recsys-mtl train` leaves it
+cells/        <cell>.yaml, the configuration that a cell was started with; <cell>.log, its output
+test/         <cell>-<log>.json, what `evaluate` found on a test log
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys_mtl.config import UserError
+from recsys_mtl.data.manifest import Manifest
+from recsys_mtl.driver.run_folder import RunFolder
+from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.sweep.cells import Cell
+from recsys_mtl.driver.sweep.outcomes import Failure, Outcome
+from recsys_mtl.driver.sweep.report import markdown
+
+_RECORD = "sweep.json"
+_DIGITS_OF_LOG = 12  # of its digest, in names of files
+
+
+class SweepFolder:
+    """Where the files of a sweep lie, and what they say."""
+
+    def __init__(self, path: str) -> None:
+        """Name the folder, which need not be there yet.
+
+        Raises:
+            UserError: it is not on this machine.
+        """
+        if "://" in path:
+            raise UserError(
+                f"--out {path} is no folder of this machine, which writes the logs of cells there; "
+                "give a path that every node of the cluster reaches, too"
+            )
+        self.url = str(Path(path).expanduser().resolve())
+        self.runs_url = f"{self.url}/runs"
+        self._files = Folder(self.url, named="--out")
+        # Result and CPUs of finished cells, which change no more.
+        self._finished: dict[str, tuple[dict[str, Any], int]] = {}
+
+    def log_of(self, cell: Cell) -> Path:
+        """The file with what the cell's processes have printed."""
+        return Path(self.url, "cells", f"{cell.name}.log")
+
+    def write_yaml(self, cell: Cell) -> Path:
+        """Write the configuration of a cell, for its process."""
+        path = Path(self.url, "cells", f"{cell.name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(cell.config.to_yaml(), encoding="utf-8")
+        return path
+
+    def answer_of(self, cell: Cell, test: Manifest) -> Path:
+        """The file with what `evaluate` has found of a cell on this log."""
+        return Path(self.url, "test", f"{cell.name}-{test.digest[:_DIGITS_OF_LOG]}.json")
+
+    def outcome(self, cell: Cell, test: Manifest | None, failure: Failure | None) -> Outcome:
+        """What a cell has come to so far.
+
+        Args:
+            test: the log that judges it, if any.
+            failure: of this call, if any.
+        """
+        if cell.name not in self._finished:
+            folder = RunFolder(cell.config)
+            result, trained = folder.result(), folder.earlier()
+            if result is None or trained is None:
+                return Outcome(cell, None, 0, None, failure)
+            cpus = result["world_size"] * trained[0].cluster.cpus_per_worker
+            self._finished[cell.name] = (result, cpus)
+        answer = None if test is None else self.answer_of(cell, test)
+        found = json.loads(answer.read_text()) if answer is not None and answer.exists() else None
+        return Outcome(cell, *self._finished[cell.name], found, failure)
+
+    def read_record(self) -> dict[str, Any]:
+        """What sweep.json holds; empty before the first call.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        text = self._files.read(_RECORD)
+        if text is None:
+            return {}
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{self.url}/{_RECORD} is damaged; restore it, for it says which test logs have "
+                "been used, or give another folder by --out"
+            ) from None
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write sweep.json and sweep.md."""
+        self._files.write(_RECORD, json.dumps(record, indent=2, allow_nan=False).encode())
+        self._files.write("sweep.md", markdown(record).encode())
+
+    def write_picture(self, picture: bytes) -> None:
+        """Write sweep.png."""
+        self._files.write("sweep.png", picture)

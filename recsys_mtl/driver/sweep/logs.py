@@ -1,0 +1,114 @@
+"""The logs that a sweep reads, and the runs on them that an earlier call began."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_mtl.config import Data, UserError
+from recsys_mtl.config.changes import changes
+from recsys_mtl.data.event_times import refuse_too_short_logs
+from recsys_mtl.data.manifest import Manifest, read_manifest
+from recsys_mtl.data.schema import refuse_other_families
+from recsys_mtl.driver.run_folder import RunFolder
+from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.sweep.cells import Cell
+
+_CHANGES_NO_SCORE = (
+    "run.storage_path",
+    "data.train",  # the digests say whether the rows are still the same
+    "data.eval",
+    "data.prefetch_batches",
+    "training.log_interval_steps",
+    "training.auc_window_steps",
+    "training.checkpoint_interval_steps",
+    "training.checkpoints_kept",
+    "gradients.backend",
+    "gradients.audit_interval_steps",
+    "cluster",
+    "metrics",
+)
+"""Settings and sections that may differ between two calls of the same sweep."""
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What a cell reads."""
+
+    train: Manifest
+    eval: Manifest
+    test: Manifest | None
+
+
+def read_logs(cells: Sequence[Cell], test: str | None) -> dict[str, Logs]:
+    """Read the footers of every log that a cell needs, each once.
+
+    Args:
+        test: the log of `--test`, if any.
+
+    Returns:
+        By the cell's name.
+
+    Raises:
+        UserError: a log is not there, or cannot be trained on or judged by.
+    """
+    known: dict[str, Logs] = {}
+    found: dict[str, Logs] = {}
+    for cell in cells:
+        data = cell.config.data
+        key = data.model_dump_json()
+        if key not in known:
+            known[key] = _read(data, test)
+        found[cell.name] = known[key]
+    return found
+
+
+def _read(data: Data, test: str | None) -> Logs:
+    train, evaluation = read_manifest(data.train, data), read_manifest(data.eval, data)
+    refuse_too_short_logs(train.event_times, data, train.url)
+    refuse_other_families(
+        evaluation.column_families, train.column_families, here="data.eval", there="data.train"
+    )
+    if test is None:
+        return Logs(train, evaluation, None)
+    judged = read_manifest(test, data)
+    refuse_other_families(
+        judged.column_families, train.column_families, here="--test", there="data.train"
+    )
+    if judged.digest == evaluation.digest:
+        raise UserError(
+            f"--test {test} has the rows of data.eval ({data.eval}), which arms are compared on "
+            "already; give a log that nothing was chosen by"
+        )
+    return Logs(train, evaluation, judged)
+
+
+def refuse_changed_cells(cells: Sequence[Cell], logs: dict[str, Logs]) -> None:
+    """Nothing, where the runs that an earlier call began are those that this one would begin.
+
+    A run itself may go on with another learning rate or a longer training. In a sweep, runs of the
+    same arm would then differ by more than their seed.
+
+    Raises:
+        UserError: one of them is not; names the differences.
+    """
+    for cell in cells:
+        folder = RunFolder(cell.config)
+        earlier = None if folder.trained_by() is None else folder.earlier()
+        if earlier is None:
+            continue
+        differences = changes(earlier[0], cell.config, _CHANGES_NO_SCORE)
+        before = _digests(cell)
+        for part, manifest in (("train", logs[cell.name].train), ("eval", logs[cell.name].eval)):
+            if before[part] != manifest.digest:
+                differences.append(f"data.{part}: the rows of {manifest.url} are others now")
+        if differences:
+            raise UserError(
+                f"the run {cell.name} of this sweep was begun with another configuration: "
+                f"{'; '.join(differences)}. Change it back, or give another folder by --out"
+            )
+
+
+def _digests(cell: Cell) -> dict[str, Any]:
+    said = json.loads(Folder(cell.url).read("data.json") or b"{}")
+    return {"train": said.get("digest"), "eval": said.get("eval_digest")}

@@ -1,0 +1,183 @@
+"""What a person reads of a sweep: a table on a terminal, and sweep.md."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from recsys_mtl.driver.sweep.choice import AVERAGE
+
+Record = Mapping[str, Any]
+"""What sweep.json holds, or a part of it; None where a number is not known."""
+
+
+def markdown(record: Record) -> str:
+    """The whole of sweep.md."""
+    return "\n".join(_lines(record)) + "\n"
+
+
+def _lines(record: Record) -> Iterator[str]:
+    yield f"# Sweep of {record['run_yaml']}"
+    yield ""
+    yield from introduction(record)
+    for log in ("eval", "test"):
+        if any(arm[log] for arm in record["arms"]):
+            yield from ("", f"## On {_log_named(record, log)}", "")
+            yield from _grid(*arms_table(record, log))
+            yield from _differences(record, log)
+    for choice in record["choices"]:
+        yield from ("", f"## {choice['rule']}", "")
+        yield from (f"- {sentence}" for sentence in choice_sentences(choice))
+    failed = [cell for cell in record["cells"] if cell["status"] == "failed"]
+    if failed:
+        yield from ("", "## Failed", "")
+        yield from (f"- {sentence}" for sentence in map(failure_sentence, failed))
+    yield from ("", "![Scores](sweep.png)")
+
+
+def introduction(record: Record) -> list[str]:
+    """What the tables' numbers are."""
+    finished = sum(cell["status"] == "finished" for cell in record["cells"])
+    seeds = ", ".join(map(str, record["seeds"]))
+    sentences = [
+        f"{finished} of {len(record['cells'])} runs are finished, of {len(record['arms'])} arms "
+        f"with the seed(s) {seeds}. Settings of all arms: {_settings(record['overrides'])}.",
+        "",
+        "AUC is the mean over seeds, ± the standard deviation. Δm is by how many percent an arm's "
+        f"AUC is behind that of the baseline, {record['baseline']!r}, in the mean over tasks: an "
+        "arm below 0 is better. Rank is the place among all arms in the mean over tasks. * marks "
+        "the Pareto set: no other arm is at least as good in every task and better in one.",
+    ]
+    if len(record["seeds"]) < 2:
+        sentences += ["", "With one seed there are no intervals; --seeds 5 or more gives them."]
+    return sentences
+
+
+def _settings(overrides: Sequence[str]) -> str:
+    return ", ".join(f"`{o}`" for o in overrides) or "as in the file"
+
+
+def _log_named(record: Record, log: str) -> str:
+    name = "data.eval" if log == "eval" else "the test log"
+    return f"{name}, {record['logs'][log]['rows']:,} rows"
+
+
+def arms_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one row per arm that has scores on this log."""
+    header = ["arm", "seeds", *record["tasks"], AVERAGE, "Δm %", "rank", "Pareto"]
+    header += ["seconds", "rows per core-hour"]
+    rows = []
+    for arm in record["arms"]:
+        found = arm[log]
+        if found is None:
+            continue
+        quantities = (*record["tasks"], AVERAGE)
+        rows.append(
+            [
+                arm["name"],
+                str(len(found["seeds"])),
+                *(_auc(found["mean"][q], found["std"][q]) for q in quantities),
+                _number(found.get("delta_m"), "+.2f"),
+                _number(found["mean_rank"], ".2f"),
+                "*" if found["pareto"] else "",
+                _number(arm["seconds"], ",.1f"),
+                _number(arm["rows_per_core_hour"], ",.0f"),
+            ]
+        )
+    return header, rows
+
+
+def _differences(record: Record, log: str) -> Iterator[str]:
+    """A table of the differences to the baseline, with their intervals."""
+    quantities = (*record["tasks"], AVERAGE)
+    rows = [
+        [arm["name"], *(_difference(arm[log]["difference"][q]) for q in quantities)]
+        for arm in record["arms"]
+        if arm[log] and "difference" in arm[log]
+    ]
+    if not rows or len(record["seeds"]) < 2:
+        return
+    yield ""
+    yield (
+        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval; "
+        "bold where p is below 0.05 after Holm's correction for all arms."
+    )
+    yield ""
+    yield from _grid(["arm", *quantities], rows)
+
+
+def _difference(found: Record) -> str:
+    text = f"{_number(found['mean'], '+.4f')}"
+    if found["lower"] is not None:
+        text += f" ({found['lower']:+.4f} to {found['upper']:+.4f})"
+    sure = found["p_holm"] is not None and found["p_holm"] < 0.05
+    return f"**{text}**" if sure else text
+
+
+def choice_sentences(choice: Record) -> Iterator[str]:
+    """What was chosen, and how it holds its conditions on both logs."""
+    yield f"chosen on data.eval: {choice['arm']!r} (baseline: {choice['baseline']!r})"
+    for log in ("eval", "test"):
+        found = choice[log]
+        if found is None:
+            continue
+        scores = ", ".join(f"{q} {_number(auc, '.4f')}" for q, auc in found["mean"].items())
+        yield f"on {_CHOICE_LOGS[log]}: {scores}"
+        for condition in found["conditions"]:
+            verdict = "holds" if condition["holds"] else "does NOT hold"
+            yield (
+                f"on {_CHOICE_LOGS[log]} it {verdict} {condition['text']!r}: "
+                f"{_number(condition['auc'], '.5f')}, the bound is "
+                f"{_number(condition['bound'], '.5f')}{_interval(condition)}"
+            )
+    if choice["test_pending"]:
+        yield "the test log has not been scored yet; the same command does that"
+
+
+_CHOICE_LOGS = {"eval": "data.eval", "test": "the test log"}
+
+
+def _interval(condition: Record) -> str:
+    """The margin's interval, over paired seeds, where the bound is the baseline's."""
+    if condition["lower"] is None:
+        return ""
+    return (
+        f" (above it by {condition['margin']:+.5f}, 95 % interval {condition['lower']:+.5f} to "
+        f"{condition['upper']:+.5f})"
+    )
+
+
+def failure_sentence(cell: Record) -> str:
+    """Which cell, how, and where to look."""
+    return (
+        f"{cell['name']} failed with status {cell['exit_status']}: {cell['last_line']}; its log: "
+        f"{cell['log']}"
+    )
+
+
+def terminal_table(record: Record, log: str) -> Iterator[str]:
+    """The arms as `arms_table` has them, in lines of text."""
+    yield f"AUC on {_log_named(record, log)}; baseline: {record['baseline']!r}"
+    header, rows = arms_table(record, log)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        first, *others = (
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join((first, *others)).rstrip()
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'|'.join('---' if place == 0 else '---:' for place in range(len(header)))}|"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+
+
+def _auc(mean: float | None, std: float | None) -> str:
+    text = _number(mean, ".4f")
+    return text if std is None or mean is None else f"{text} ± {std:.4f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or math.isnan(value) else format(value, form)
