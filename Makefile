@@ -17,9 +17,9 @@ setup: $(INSTALLED)
 $(INSTALLED): docker/cpu.lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Python %d.%d: recsys_mtl needs 3.11 or 3.12; name one with make PYTHON=..." % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
+	$(VENV)/bin/pip install --quiet --no-compile --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
 		"$$(grep '^torch==' docker/cpu.lock.txt)"
-	$(VENV)/bin/pip install --quiet --no-deps -r docker/cpu.lock.txt
+	$(VENV)/bin/pip install --quiet --no-compile --no-deps -r docker/cpu.lock.txt
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 

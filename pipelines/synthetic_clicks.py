@@ -12,6 +12,8 @@ train rows. Equal arguments give equal rows; parts of an earlier log in the fold
 
 writes a log that changes from day to day (see synthetic_drift.py): the train rows, evenly, to
 `train/day-01/part-*.parquet` up to `train/day-05/`; the eval rows are of the day after the last.
+`--task-correlation` and `--rates` say how far the tasks pull apart, and how rare each is; see
+synthetic_tasks.py.
 """
 
 # B rows of a row group, T tasks.
@@ -20,6 +22,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -28,16 +31,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.synthetic_drift import ids_by_rank
+from pipelines.synthetic_tasks import DEMO, TASKS, FloatArray, TaskRelation
 from pipelines.synthetic_world import (
     DENSE_COLUMNS,
     ID_COLUMNS,
     RECENT_CATEGORIES,
     RECENT_CATEGORIES_LENGTH,
-    TASKS,
     BoolArray,
     Clicks,
     DenseColumn,
-    FloatArray,
     IntArray,
     Split,
     World,
@@ -148,6 +150,7 @@ def write_click_log(
     files: int,
     row_group_rows: int,
     days: int | None = None,
+    relation: TaskRelation = DEMO,
 ) -> dict[str, float | None]:
     """Writes the whole log under `out`, replacing the parts of an earlier one.
 
@@ -155,6 +158,7 @@ def write_click_log(
         rows: of training, over all days.
         files: of each split; with `days`, of each day.
         days: of training, of a log that drifts; None writes one that does not.
+        relation: how the tasks go together.
 
     Returns:
         For each task, the AUC of the true probabilities on the eval labels, as in truth.json; None
@@ -163,7 +167,7 @@ def write_click_log(
     (out / "truth.json").unlink(missing_ok=True)  # it stands for a finished log, so it goes first
     for split in ("train", "eval"):
         _empty(out / split)
-    world = build_world(seed)
+    world = build_world(seed, relation)
     write = partial(
         write_split, world, seed=seed, files=files, row_group_rows=row_group_rows, days=days
     )
@@ -179,6 +183,7 @@ def write_click_log(
         "rows": rows,
         "eval_rows": eval_rows,
         **({} if days is None else {"days": days}),
+        **({} if relation == DEMO else asdict(relation)),
         "tasks": {task: {"auc": value} for task, value in truth.items()},
     }
     (out / "truth.json").write_text(json.dumps(content, indent=2) + "\n")
@@ -211,6 +216,15 @@ def _positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got '{text}'")
     return int(text)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(rate) for rate in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"needs numbers with commas between, got '{text}'"
+        ) from None
 
 
 def _seed(text: str) -> int:
@@ -250,7 +264,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--days", type=_positive_int, help=f"with --drift: days of training ({_DEFAULT_DAYS})"
     )
+    parser.add_argument(
+        "--task-correlation",
+        type=float,
+        metavar="C",
+        help="of what any two tasks depend on, from -0.5 (they pull apart) to 1; default: mixed",
+    )
+    parser.add_argument(
+        "--rates",
+        type=_rates,
+        default=DEMO.rates,
+        metavar="P,C,W",
+        help="share of positives of purchase, cart and wish (0.06,0.08,0.07)",
+    )
     options = vars(parser.parse_args(arguments))
+    try:
+        options["relation"] = TaskRelation(options.pop("task_correlation"), options.pop("rates"))
+    except ValueError as error:
+        parser.error(str(error))
     if options["days"] is not None and not options["drift"]:
         parser.error("--days cuts a log that drifts into days; give --drift, too, or neither")
     if options.pop("drift") and options["days"] is None:

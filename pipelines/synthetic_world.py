@@ -9,7 +9,7 @@ for each click, or belongs to an owner (an item has one category): then it is a 
 
 # B clicks, T tasks, L recent categories at most.
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -17,15 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from pipelines.synthetic_tasks import DEMO, TASKS, FloatArray, TaskRelation
+
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Split = Literal["train", "eval"]
-
-TASK_RATES = {"purchase": 0.06, "cart": 0.08, "wish": 0.07}
-TASKS = tuple(TASK_RATES)
-# Of the three effects of one id. The negative entries are what makes the tasks conflict.
-TASK_CORRELATION = np.array([[1.0, 0.4, -0.7], [0.4, 1.0, -0.4], [-0.7, -0.4, 1.0]])
 
 CALIBRATION_ROWS = 20_000
 RECENT_CATEGORIES = "recent_categories"
@@ -191,7 +187,7 @@ def draw_zipf(
     return ids
 
 
-def build_world(seed: int) -> World:
+def build_world(seed: int, relation: TaskRelation = DEMO) -> World:
     """Draws the owned columns and the effects, then calibrates both on CALIBRATION_ROWS clicks."""
     rng = generator(seed, "world")
     owned_ids = {
@@ -208,19 +204,21 @@ def build_world(seed: int) -> World:
     }
     recent_shape = (_CARDINALITY["user_id"], RECENT_CATEGORIES_LENGTH)
     recent = draw_zipf(rng, _CARDINALITY["category_id"], 0.8, recent_shape)
-    mixing = np.linalg.cholesky(TASK_CORRELATION)
+    mixing = relation.mixing()
     sizes = _CARDINALITY | {RECENT_CATEGORIES: _CARDINALITY["category_id"]}
     for left, right, _ in CROSSINGS:
         sizes[f"{left} x {right}"] = _CARDINALITY[left] * _CARDINALITY[right]
     effects = {
         name: rng.standard_normal((size, len(TASKS))) @ mixing.T for name, size in sizes.items()
     }
-    effects |= {column.name: np.array([column.effects]) for column in DENSE_COLUMNS}
+    by_hand = relation.relate(np.array([column.effects for column in DENSE_COLUMNS]))
+    effects |= {c.name: row[None] for c, row in zip(DENSE_COLUMNS, by_hand, strict=True)}
     raw = World(owned_ids, owned_normals, recent, effects, np.zeros(len(TASKS)))
-    return _calibrate(raw, draw_clicks(raw, generator(seed, "calibration"), CALIBRATION_ROWS))
+    clicks = draw_clicks(raw, generator(seed, "calibration"), CALIBRATION_ROWS)
+    return _calibrate(raw, clicks, relation.rates)
 
 
-def _calibrate(raw: World, clicks: Clicks) -> World:
+def _calibrate(raw: World, clicks: Clicks, rates: Sequence[float]) -> World:
     """Gives every part of ids its logit_std and every task its rate, measured on `clicks`."""
     logit_std = {column.name: column.logit_std for column in ID_COLUMNS}
     logit_std |= {f"{left} x {right}": std for left, right, std in CROSSINGS}
@@ -234,7 +232,7 @@ def _calibrate(raw: World, clicks: Clicks) -> World:
     low, high = np.full(len(TASKS), -30.0), np.full(len(TASKS), 30.0)
     for _ in range(50):  # bisection: 60 / 2^50 is below 1e-13
         middle = (low + high) / 2
-        too_many = sigmoid(logits + middle).mean(axis=0) > list(TASK_RATES.values())
+        too_many = sigmoid(logits + middle).mean(axis=0) > rates
         low, high = np.where(too_many, low, middle), np.where(too_many, middle, high)
     return World(raw.owned_ids, raw.owned_normals, raw.recent, effects, (low + high) / 2)
 

@@ -15,6 +15,7 @@ from recsys_mtl.commands import (
     export,
     init,
     predict,
+    recon,
     settings,
     sweep,
     trace,
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log_error("refused", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        resumes = options.command_name in ("train", "predict", "sweep")
+        resumes = options.command_name in ("train", "sweep", "recon", "predict")
         what_next = "; the same command goes on from what is there" if resumes else ""
         log_error("interrupted", f"interrupted{what_next}")
         sys.exit(130)
@@ -47,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Multi-task training of recommendation models with GradOPS.",
     )
     commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
-    for command in (init, check, train, sweep, trace, evaluate, predict, export, verify, settings):
+    for command in (
+        init,
+        check,
+        train,
+        sweep,
+        recon,
+        trace,
+        evaluate,
+        predict,
+        export,
+        verify,
+        settings,
+    ):
         command.add_to(commands)
     return parser

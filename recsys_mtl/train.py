@@ -19,6 +19,7 @@ from recsys_mtl.worker.checkpoint import earlier_plan, restore_run, save_run
 from recsys_mtl.worker.counts import GlobalCounts, count_globally
 from recsys_mtl.worker.evaluation import evaluate, stream_of
 from recsys_mtl.worker.evidence import (
+    conflicts_of_step,
     opposes_a_task,
     products_of_tasks,
     weigh_beforehand,
@@ -26,7 +27,12 @@ from recsys_mtl.worker.evidence import (
 )
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
-from recsys_mtl.worker.recording import applied_cosines, bytes_sent, parameters_before
+from recsys_mtl.worker.recording import (
+    applied_cosines,
+    bytes_sent,
+    gram_to_show,
+    parameters_before,
+)
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
 from recsys_mtl.worker.state import Worker
@@ -121,7 +127,9 @@ def train_step(
     # From there down to where the shards lie, at which the graph is cut: one row of gradients per
     # task, or, where the weights are known already, one for their combination.
     combine_by = None if weighed is None or mode.row_per_task else weighed.weighting
-    shared = backward_through_trunk(worker, forward, tasks, sums, combine_by)  # rows [O, P]
+    shared = backward_through_trunk(  # rows [O, P]
+        worker, forward, tasks, sums, combine_by, tables_apart=mode.searches
+    )
     clock.lap("backward")
     at_shards = worker.to_shards(lookup, shared.pooled)
     sums.wait()
@@ -150,9 +158,10 @@ def train_step(
         losses=losses / worker.loss_weights,
         labelled=counts.labelled,
         weighting=weighed.weighting,
-        gram=weighed.gram,
+        gram=gram_to_show(weighed, products),
         skipped=skip,
         opposes=opposes,
+        conflicts=conflicts_of_step(worker, mode, products),
         update_norm=clip * update.norm,
         learning_rate_factor=factor,
         applied=applied_cosines(worker, update, products, before),

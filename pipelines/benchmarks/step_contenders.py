@@ -36,6 +36,8 @@ METHODS = {
     "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
     "mmoe_uniform": (UNIFORM, "{}", MMOE),
     "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
+    "uniform_search": (UNIFORM, "{}", "{}"),
+    "gradops_all_search": (GRADOPS, "{}", "{}"),
     "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
     "torchjd_imtl_g": (UNIFORM, "{}", "{}"),
     "torchjd_upgrad": (UNIFORM, "{}", "{}"),
@@ -92,12 +94,13 @@ def run_tree(name: str, batch_size: int, optimizer: str) -> dict[str, object]:
         },
         "method": yaml.safe_load(method),
         "gradients": yaml.safe_load(gradients),
+        "recon": {"threshold": 0.0, "search_share": 1.0} if name.endswith("_search") else None,
         "model": yaml.safe_load(model),
         "optimizer": {
             "dense": {"kind": optimizer, "learning_rate": rate},
             "tables": tables | {"learning_rate": rate},
         },
-        "training": {"global_batch_size": batch_size},
+        "training": {"global_batch_size": batch_size, "max_steps": REFRESH},
     }
 
 

@@ -8,7 +8,8 @@ backward to the 736 inputs, combination, Adam, one update of the tables. Ours ru
 itself; `torchjd_*` run TorchJD's `mtl_backward` on the same model between the same lookup and
 updates, its combination weights taken for the tables, too. `gradops` is scope bottom and
 `gradops_all` scope all, both exact; `gradops_refresh8` is a mean over a refresh and the seven
-steps after it; ratios are to `uniform` in the same rounds. Left out is what `train_step` measures
+steps after it; `*_search` are steps of a search (recon), which count conflicts in every layer and
+table; ratios are to `uniform` in the same rounds. Left out is what `train_step` measures
 at log intervals (every 20th step by default) and audits (every 100th) alone.
 
 Before anything is timed, each method's update is compared with plain per-task gradients combined in

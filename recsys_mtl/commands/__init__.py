@@ -4,6 +4,7 @@ init.py       write a run's YAML for a click log
 check.py      validate a run's YAML and its data; train nothing
 train.py      train, or go on with, a run
 sweep.py      train a grid of settings with several seeds, compare them, choose one
+recon.py      count conflicts layer by layer, and train a run with layers of the tasks' own
 trace.py      print and draw what a run's steps came to
 evaluate.py   judge a trained run by a log, alone or against another run
 predict.py    score every row of a log with a trained run

@@ -25,5 +25,15 @@ def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help=help)
 
 
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Take how a command that trains tells what happens."""
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="sentences, or one JSON object per line; auto: JSON where the output is no terminal",
+    )
+
+
 Commands = Any
 """What `ArgumentParser.add_subparsers` returns."""

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import yaml
 
 from recsys_mtl.commands.arguments import Commands
 from recsys_mtl.commands.printing import print_lines
@@ -26,7 +29,26 @@ def add_to(commands: Commands) -> None:
         metavar="URL",
         help="the log that judges the model; by default eval, test or valid in --data",
     )
+    parser.add_argument(
+        "--one-hot",
+        type=_number_of_values,
+        default=0,
+        metavar="N",
+        help="write columns of at most N strings or integers as one_hot: dense inputs, one per "
+        "value, instead of embedding tables (by default none)",
+    )
     parser.set_defaults(command=init)
+
+
+def _number_of_values(text: str) -> int:
+    """A number of values that a vocabulary may have, or 0."""
+    from recsys_mtl.config.data import MOST_VALUES
+
+    if not text.isdecimal() or int(text) > MOST_VALUES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of values from 0 to {MOST_VALUES}; take 50, for example"
+        )
+    return int(text)
 
 
 def init(options: argparse.Namespace) -> int:
@@ -37,7 +59,7 @@ def init(options: argparse.Namespace) -> int:
 
     train, evaluation = train_and_eval(options.data, options.eval)
     sample = read_sample(train)
-    guesses = guess_columns(sample)
+    guesses = guess_columns(sample, one_hot_values=options.one_hot)
     if not any(guess.use == "label" for guess in guesses):
         raise UserError(
             f"{train} has no label: no column holds 0 and 1 alone; add one per task, 1 where it "
@@ -93,8 +115,12 @@ def _entry(guess: "Guess", names: Mapping[str, str]) -> str:
 
 
 def _value(key: str, value: object) -> str:
-    """A setting's value as YAML; a column's name in quotes, as it may be `on` or hold a comma."""
-    return str(value) if isinstance(value, str) and key != "column" else json.dumps(value)
+    """A setting's value as YAML; the log's words in quotes, as one may be `on` or hold a comma."""
+    if isinstance(value, list):
+        return f"[{', '.join(_value(key, item) for item in value)}]"
+    if isinstance(value, str) and key in ("column", "vocabulary"):
+        return yaml.safe_dump(value, default_style='"', width=math.inf).strip()
+    return str(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _names(columns: Sequence[str]) -> dict[str, str]:

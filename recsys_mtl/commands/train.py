@@ -2,8 +2,9 @@
 
 import argparse
 import signal
+from collections.abc import Callable
 
-from recsys_mtl.commands.arguments import Commands, add_overrides, add_run_yaml
+from recsys_mtl.commands.arguments import Commands, add_log_format, add_overrides, add_run_yaml
 from recsys_mtl.commands.printing import failed
 from recsys_mtl.driver.events import choose_format, log_error
 
@@ -13,12 +14,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("train", help="train, or go on with, the run of a YAML file")
     add_run_yaml(parser)
     add_overrides(parser, "override a value of the file; may be given several times")
-    parser.add_argument(
-        "--log-format",
-        choices=("auto", "text", "json"),
-        default="auto",
-        help="sentences, or one JSON object per line; auto: JSON where the output is no terminal",
-    )
+    add_log_format(parser)
     parser.add_argument(
         "--fresh",
         action="store_true",
@@ -35,12 +31,18 @@ def train(options: argparse.Namespace) -> int:
     choose_format(options.log_format)
     config = load_config(options.run_yaml, tuple(options.set))
     from recsys_mtl.driver.launch import launch
+
+    return status_of(lambda: launch(config, fresh=options.fresh))
+
+
+def status_of(training: Callable[[], object]) -> int:
+    """Train, tell what ends it early, and return the exit status."""
     from recsys_mtl.driver.lease import LeaseError
     from recsys_mtl.driver.preemption import PreemptionError
     from recsys_mtl.driver.runner import TrainingError
 
     try:
-        launch(config, fresh=options.fresh)
+        training()
     except (TrainingError, LeaseError) as error:
         return failed(error)
     except PreemptionError as error:

@@ -10,6 +10,7 @@ optimizer.py  how parameters move
 best.py       which evaluation, and so which checkpoint, is the best
 sharding.py   how embedding tables are cut over the workers
 warm_start.py what a new run takes over from another one
+recon.py      whether a run counts its tasks' conflicts, layer by layer
 training.py   how long a run trains, and what it keeps
 run.py        everything else, and RunConfig
 changes.py    what may differ when a run is gone on with
@@ -17,10 +18,31 @@ file.py       load_config: from YAML and overrides to RunConfig, with its compla
 """
 
 from recsys_mtl.config.changes import refuse_changes
-from recsys_mtl.config.data import Data, DenseFeature, Feature, FeatureColumns, IdFeature
+from recsys_mtl.config.data import (
+    Data,
+    DenseFeature,
+    Feature,
+    FeatureColumns,
+    IdFeature,
+    OneHotFeature,
+)
 from recsys_mtl.config.gradients import Gradients
 from recsys_mtl.config.label import Label
-from recsys_mtl.config.method import GradNorm, GradOPS, Method, PCGrad, Uniform
+from recsys_mtl.config.method import (
+    DW,
+    IMTLG,
+    MGDA,
+    CAGrad,
+    GradNorm,
+    GradOPS,
+    GradOPSStatic,
+    GradVac,
+    Method,
+    PCGrad,
+    PCGradDW,
+    Uniform,
+    UPGrad,
+)
 from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
 from recsys_mtl.config.optimizer import (
     AdamConfig,
@@ -35,6 +57,7 @@ from recsys_mtl.config.optimizer import (
     SgdConfig,
     TableOptimizer,
 )
+from recsys_mtl.config.recon import Recon
 from recsys_mtl.config.run import Cluster, Metrics, Run, RunConfig, refuse_on_cpu
 from recsys_mtl.config.section import ConfigError, Section, UserError
 from recsys_mtl.config.sharding import TableSharding
@@ -42,8 +65,12 @@ from recsys_mtl.config.training import Training
 from recsys_mtl.config.warm_start import WarmStart
 
 __all__ = [
+    "DW",
+    "IMTLG",
+    "MGDA",
     "AdamConfig",
     "AdamWConfig",
+    "CAGrad",
     "Cluster",
     "ConfigError",
     "ConstantSchedule",
@@ -56,6 +83,8 @@ __all__ = [
     "FeatureColumns",
     "GradNorm",
     "GradOPS",
+    "GradOPSStatic",
+    "GradVac",
     "Gradients",
     "IdFeature",
     "Label",
@@ -64,8 +93,11 @@ __all__ = [
     "Metrics",
     "MixtureOfExpertsBody",
     "Model",
+    "OneHotFeature",
     "Optimizer",
     "PCGrad",
+    "PCGradDW",
+    "Recon",
     "Run",
     "RunConfig",
     "Schedule",
@@ -75,6 +107,7 @@ __all__ = [
     "TableOptimizer",
     "TableSharding",
     "Training",
+    "UPGrad",
     "Uniform",
     "UserError",
     "WarmStart",

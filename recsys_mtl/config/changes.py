@@ -1,6 +1,7 @@
 """What may differ when a run is gone on with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from recsys_mtl.config.run import RunConfig
@@ -33,6 +34,9 @@ MAY_CHANGE = (
     "gradients.audit_interval_steps",
 )
 """Settings, and sections as a whole."""
+
+_LONG = 200
+"""Characters of two values that are no longer shown whole."""
 
 
 def refuse_changes(old: RunConfig, new: RunConfig, old_digest: str, new_digest: str) -> None:
@@ -75,7 +79,7 @@ def changes(old: RunConfig, new: RunConfig, may_change: Sequence[str] = MAY_CHAN
     # Another kind has other settings: naming the kind says it all.
     kinds = tuple(p.removesuffix("kind") for p in changed if p.endswith(".kind"))
     return [
-        f"{path}: {before.get(path)!r} -> {now.get(path)!r}"
+        f"{path}: {_difference(before.get(path), now.get(path))}"
         for path in changed
         if (path.endswith(".kind") or not path.startswith(kinds))
         and not any(path == p or path.startswith(p + ".") for p in may_change)
@@ -85,6 +89,19 @@ def changes(old: RunConfig, new: RunConfig, may_change: Sequence[str] = MAY_CHAN
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Every setting of a configuration by its path, such as `method.alpha`."""
     return dict(_leaves(config.model_dump(mode="json")))
+
+
+def _difference(before: Any, now: Any) -> str:
+    """`0.1 -> 0.2`; of long lists, such as vocabularies, the first place where they differ."""
+    both = isinstance(before, list) and isinstance(now, list)
+    if not both or len(repr(before)) + len(repr(now)) <= _LONG:
+        return f"{before!r} -> {now!r}"
+    pairs = zip_longest(before, now)
+    place, pair = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    return (
+        f"{len(before):,} values -> {len(now):,} values, of which value {place + 1:,} is the first "
+        f"that differs ({pair[0]!r} -> {pair[1]!r})"
+    )
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,9 +1,10 @@
 """Where the click log lies and what its columns mean."""
 
+from collections import Counter
 from itertools import combinations
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from recsys_mtl.config.label import LabelOrColumn
 from recsys_mtl.config.section import FiniteFloat, Name, PositiveFloat, PositiveInt, Section
@@ -58,7 +59,82 @@ class DenseFeature(Section):
     """The model's input for a null or non-finite value, neither transformed nor scaled."""
 
 
-Feature = Annotated[IdFeature | DenseFeature, Field(discriminator="kind")]
+MOST_VALUES = 4096
+"""Of a vocabulary: each value is a column of every batch and of the body's first layer."""
+
+
+def _checked_vocabulary(values: object) -> tuple[object, ...]:
+    """The values of a vocabulary, each once and all of one kind."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"must be a list of strings or integers (found {values!r})")
+    if not values:
+        raise ValueError("must not be empty; name the values that have an input of their own")
+    for value in values:
+        if isinstance(value, bool):
+            raise ValueError(f"holds {value!r}; put texts that YAML reads so (yes, no) in quotes")
+        if value is None:
+            raise ValueError("holds null, which has an input of its own without being named")
+        if not isinstance(value, str | int):
+            raise ValueError(f"holds {value!r}; give strings or integers")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"holds {value}, which has more than 64 bits with its sign")
+        if isinstance(value, str) is not isinstance(values[0], str):
+            raise ValueError(
+                f"holds {values[0]!r} and {value!r}; give strings alone or integers alone, as the "
+                "column has them"
+            )
+    value, times = Counter(values).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"names {value!r} {times} times; name each value once")
+    if len(values) > MOST_VALUES:
+        raise ValueError(
+            f"has {len(values):,} values, and {MOST_VALUES:,} is the most, as each is an input of "
+            "the body; take kind: id, which looks values up in an embedding table"
+        )
+    return tuple(values)
+
+
+Vocabulary = Annotated[
+    tuple[str, ...] | tuple[int, ...],
+    BeforeValidator(_checked_vocabulary),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "minItems": 1,
+            "maxItems": MOST_VALUES,
+            "uniqueItems": True,
+        }
+    ),
+]
+"""Values that have an input of their own, all strings or all integers."""
+
+
+class OneHotFeature(Section):
+    """An integer or string column of few values, one per row, which enters the body as one input
+    per value: 1 for the row's value, 0 for the others. It has no table; the weights that read it
+    are the body's, and the dense optimizer trains them."""
+
+    kind: Literal["one_hot"]
+    """Discriminates the union."""
+    column: str | None = None
+    """Parquet column; the feature's own name when not given."""
+    vocabulary: Vocabulary
+    """Strings, or integers, as the column has them. Their inputs come in this order, then one for
+    any other value and one for null."""
+
+    @property
+    def columns(self) -> int:
+        """How many inputs it has."""
+        return len(self.vocabulary) + 2
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether its column must hold strings; else it must hold integers."""
+        return isinstance(self.vocabulary[0], str)
+
+
+Feature = Annotated[IdFeature | DenseFeature | OneHotFeature, Field(discriminator="kind")]
 
 
 class FeatureColumns(Section):
@@ -87,6 +163,24 @@ class FeatureColumns(Section):
     def dense_features(self) -> list[tuple[str, DenseFeature]]:
         """Names and features of kind `dense`, in order."""
         return [(n, f) for n, f in self.features.items() if isinstance(f, DenseFeature)]
+
+    def one_hot_features(self) -> list[tuple[str, OneHotFeature]]:
+        """Names and features of kind `one_hot`, in order."""
+        return [(n, f) for n, f in self.features.items() if isinstance(f, OneHotFeature)]
+
+    def dense_widths(self) -> dict[str, int]:
+        """Features of kind `dense` and `one_hot` in order, each with how many dense inputs it
+        has."""
+        return {
+            name: feature.columns if isinstance(feature, OneHotFeature) else 1
+            for name, feature in self.features.items()
+            if not isinstance(feature, IdFeature)
+        }
+
+    @property
+    def dense_columns(self) -> int:
+        """F, the columns of all dense inputs."""
+        return sum(self.dense_widths().values())
 
 
 class Data(FeatureColumns):

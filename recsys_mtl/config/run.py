@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from recsys_mtl.config.best import refuse_unusable
 from recsys_mtl.config.data import Data
 from recsys_mtl.config.gradients import Gradients
-from recsys_mtl.config.method import Method
+from recsys_mtl.config.method import Method, refuse_for_tasks
 from recsys_mtl.config.model import Model
 from recsys_mtl.config.optimizer import Optimizer
+from recsys_mtl.config.recon import Recon
 from recsys_mtl.config.section import Name, PositiveInt, Section, Spelled
 from recsys_mtl.config.sharding import TableSharding
 from recsys_mtl.config.training import Training
@@ -127,6 +128,8 @@ class RunConfig(Section):
     """How the tasks' gradients become one update."""
     gradients: Gradients = Gradients()
     """Where and how often a method compares the tasks' gradients."""
+    recon: Recon | None = None
+    """Counts how often tasks conflict in each layer and table; null counts nothing."""
     optimizer: Optimizer = Optimizer()
     """Dense and table optimizers."""
     sharding: dict[Name, TableSharding] = Field(default_factory=dict)
@@ -166,6 +169,11 @@ class RunConfig(Section):
             training.evaluation_interval_steps,
             self.task_names,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_be_weighed(self) -> Self:
+        refuse_for_tasks(self.method, self.task_names)
         return self
 
     @model_validator(mode="after")
@@ -213,6 +221,24 @@ class RunConfig(Section):
                 "model.task_specific_layers, too, or choose gradients.space: parameters"
             )
         self._refuse_nothing_to_compare(kind, needs)
+        return self
+
+    @model_validator(mode="after")
+    def _conflicts_can_be_counted(self) -> Self:
+        if self.recon is None:
+            return self
+        if len(self.task_names) == 1:
+            raise ValueError(
+                "recon counts pairs of tasks that conflict, and data.labels has one task; name "
+                "another, or remove recon"
+            )
+        own_layers = set(self.model.task_specific_layers)
+        if own_layers == set(self.model.bottom_layers) and not self.data.id_features():
+            raise ValueError(
+                "recon counts conflicts in what tasks share, and model.task_specific_layers names "
+                "every layer of a model without embedding tables; leave a layer shared, or remove "
+                "recon"
+            )
         return self
 
     def _refuse_nothing_to_compare(self, kind: str, needs: frozenset[str]) -> None:

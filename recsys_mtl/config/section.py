@@ -44,6 +44,7 @@ class Spelled:
 Name = Annotated[str, Spelled(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 
 

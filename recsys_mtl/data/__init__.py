@@ -6,6 +6,8 @@ manifest.py     the sorted list of files and row groups, from footers
 plan.py         which row is trained at which step by which lane: a pure function
 ids.py          the row of a table that an id has
 numbers.py      Arrow columns to float64
+dense_inputs.py numbers, and small vocabularies one-hot: what the body reads beside embeddings;
+                outside_vocabulary.py: rows of a log whose values a vocabulary lacks
 labels.py       Arrow columns to what each row tells each task, and how much it counts
 features.py     Arrow columns to ids, numbers and masks: whole rows
 keys.py         any column's values as 64-bit keys of groups; key_names.py: what keys stand for

@@ -1,11 +1,12 @@
 """Rows of a worker's lanes to one batch of tensors.
 
-B rows of the worker's batch, I id features, N ids of all features, F dense features, T tasks, C
-columns read, R reasons to reject a row.
+B rows of the worker's batch, I id features, N ids of all features, F columns of all dense inputs, T
+tasks, C columns read, R reasons to reject a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mtl.config import Data, FeatureColumns
+from recsys_mtl.data.dense_inputs import dense_inputs
 from recsys_mtl.data.features import REJECT_REASONS, EncodedFeatures, EncodedRows, Ragged
 from recsys_mtl.data.schema import columns_read
 
@@ -120,10 +122,11 @@ def assemble_features(
     """Stack pieces, padded to `batch_rows` rows."""
     rows = sum(len(piece.dense) for piece in pieces)
     names = [name for name, _ in data.id_features()]
-    padding = np.zeros((batch_rows - rows, len(data.dense_features())), dtype=np.float32)
+    padding = np.zeros((batch_rows - rows, data.dense_columns), dtype=np.float32)
+    dense = [dense_inputs(piece.dense, piece.places, data) for piece in pieces]
     return FeatureBatch(
         ids=_id_bags(names, [pieces], [batch_rows - rows]) if names else None,
-        dense=torch.from_numpy(np.concatenate([*(piece.dense for piece in pieces), padding])),
+        dense=torch.from_numpy(np.concatenate([*dense, padding])),
         rows=rows,
     )
 
@@ -144,12 +147,15 @@ def assemble(
     padding = [rows_per_lane - sum(len(p.rejected) for p in pieces) for pieces in lanes]
     pieces = [piece for lane in lanes for piece in lane]
 
-    def stack(name: str, width: int, dtype: type) -> NDArray[Any]:
+    def stack(part: Callable[[EncodedRows], NDArray[Any]], width: int, dtype: type) -> NDArray[Any]:
         blocks = []
         for lane, missing in zip(lanes, padding, strict=True):
-            blocks += [getattr(piece, name) for piece in lane]
+            blocks += [part(piece) for piece in lane]
             blocks += [np.zeros((missing, width), dtype=dtype)]
         return np.concatenate(blocks)
+
+    def dense(piece: EncodedRows) -> NDArray[np.float32]:
+        return dense_inputs(piece.dense, piece.places, data)
 
     rows = sum(len(p.rejected) for p in pieces)
     none_rejected = np.zeros(len(REJECT_REASONS), dtype=np.int64)
@@ -159,15 +165,15 @@ def assemble(
     return ClickBatch(
         step=step,
         ids=_id_bags(names, lanes, padding) if names else None,
-        dense=torch.from_numpy(stack("dense", len(data.dense_features()), np.float32)),
-        labels=torch.from_numpy(stack("labels", len(data.labels), np.float32)),
-        label_mask=torch.from_numpy(stack("label_mask", len(data.labels), np.bool_)),
+        dense=torch.from_numpy(stack(dense, data.dense_columns, np.float32)),
+        labels=torch.from_numpy(stack(attrgetter("labels"), len(data.labels), np.float32)),
+        label_mask=torch.from_numpy(stack(attrgetter("label_mask"), len(data.labels), np.bool_)),
         counts=torch.tensor([rows, *rejected.tolist()], dtype=torch.float32),
         rows=rows,
-        keys=stack("keys", num_keys, np.uint64),
+        keys=stack(attrgetter("keys"), num_keys, np.uint64),
         nulls=sum((piece.nulls.sum(axis=0) for piece in pieces), start=no_nulls),
         label_weights=(
-            torch.from_numpy(stack("label_weights", len(data.labels), np.float32))
+            torch.from_numpy(stack(attrgetter("label_weights"), len(data.labels), np.float32))
             if data.weighs_rows
             else None
         ),

@@ -1,19 +1,20 @@
-"""Arrow columns to numpy: ids of table rows, dense numbers, labels and masks.
+"""Arrow columns to numpy: ids of table rows, numbers, places in vocabularies, labels and masks.
 
-n rows, I id features, F dense features, T tasks, C columns read, K key columns, R reasons to
-reject a row.
+n rows, I id features, T tasks, C columns read, K key columns, R reasons to reject a row.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys_mtl.config import Data, DenseFeature, FeatureColumns
+from recsys_mtl.config import Data, FeatureColumns
+from recsys_mtl.data.dense_inputs import encode_dense, encode_one_hot
 from recsys_mtl.data.event_times import EventTimes
 from recsys_mtl.data.ids import rows_of_integers, rows_of_strings
 from recsys_mtl.data.keys import keys_of
@@ -85,12 +86,16 @@ class EncodedFeatures:
     ids: tuple[Ragged, ...]
     """I features, n bags each."""
     dense: NDArray[np.float32]
-    """[n, F]"""
+    """[n, dense features]"""
+    places: NDArray[np.int16]
+    """[n, one_hot features] Places of the values in their vocabularies."""
 
     def slice(self, start: int, stop: int) -> "EncodedFeatures":
         """Rows start to stop (exclusive)."""
         return EncodedFeatures(
-            tuple(bags.slice(start, stop) for bags in self.ids), self.dense[start:stop]
+            tuple(bags.slice(start, stop) for bags in self.ids),
+            self.dense[start:stop],
+            self.places[start:stop],
         )
 
 
@@ -101,7 +106,9 @@ class EncodedRows:
     ids: tuple[Ragged, ...]
     """I features, n bags each."""
     dense: NDArray[np.float32]
-    """[n, F]"""
+    """[n, dense features]"""
+    places: NDArray[np.int16]
+    """[n, one_hot features] Places of the values in their vocabularies."""
     labels: NDArray[np.float32]
     """[n, T], 0 where masked."""
     label_mask: NDArray[np.bool_]
@@ -122,6 +129,7 @@ class EncodedRows:
         return EncodedRows(
             tuple(bags.slice(start, stop) for bags in self.ids),
             self.dense[start:stop],
+            self.places[start:stop],
             self.labels[start:stop],
             self.label_mask[start:stop],
             None if self.label_weights is None else self.label_weights[start:stop],
@@ -161,6 +169,7 @@ def encode(
     return EncodedRows(
         ids=features.ids,
         dense=features.dense,
+        places=features.places,
         labels=np.where(label_mask, labels.values, 0.0).astype(np.float32),
         label_mask=label_mask,
         label_weights=None if weights is None else np.where(label_mask, weights, np.float32(0)),
@@ -194,16 +203,25 @@ def encode_features(table: pa.Table, data: FeatureColumns) -> EncodedFeatures:
     columns = {
         column: table.column(column).combine_chunks() for column in feature_columns(data.features)
     }
-    places = table_rows(data)
-    ids = tuple(
-        _encode_ids(columns[feature.column or name], places[name])
-        for name, feature in data.id_features()
-    )
-    dense = [_encode_dense(columns[f.column or name], f) for name, f in data.dense_features()]
+    rows = table_rows(data)
+    dense = [encode_dense(columns[f.column or name], f) for name, f in data.dense_features()]
+    places = [
+        encode_one_hot(columns[f.column or name], f.vocabulary)
+        for name, f in data.one_hot_features()
+    ]
     return EncodedFeatures(
-        ids=ids,
-        dense=np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32),
+        ids=tuple(
+            _encode_ids(columns[feature.column or name], rows[name])
+            for name, feature in data.id_features()
+        ),
+        dense=_side_by_side(dense, table.num_rows, np.float32),
+        places=_side_by_side(places, table.num_rows, np.int16),
     )
+
+
+def _side_by_side(columns: Sequence[NDArray[Any]], num_rows: int, kind: type) -> NDArray[Any]:
+    """[n, columns], also where there are none."""
+    return np.stack(columns, axis=1) if columns else np.zeros((num_rows, 0), dtype=kind)
 
 
 def _encode_ids(column: pa.Array, rows: TableRows) -> Ragged:
@@ -245,17 +263,6 @@ def _encode_values(column: pa.Array, rows: TableRows) -> NDArray[np.int64]:
         found = rows_of_strings(words, rows.for_values)
     null = column.is_null().to_numpy(zero_copy_only=False)
     return np.where(null, rows.missing, found)
-
-
-def _encode_dense(column: pa.Array, feature: DenseFeature) -> NDArray[np.float32]:
-    values, known = numbers(column)
-    known &= fits_float32(values)
-    values = np.where(known, values, 0.0)
-    if feature.transform == "log1p":
-        values = np.sign(values) * np.log1p(np.abs(values))
-    values = (values - feature.mean) / feature.std
-    known &= fits_float32(values)
-    return np.where(known, values, feature.fill).astype(np.float32)
 
 
 def _holds_null(column: pa.Array) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_mtl.data.dense_inputs import vocabulary_of
 from recsys_mtl.data.sample import ColumnProfile, LogSample, profile
 from recsys_mtl.data.schema import is_list
 
@@ -44,8 +45,12 @@ class Guess:
     """Of a feature, as in data.features."""
 
 
-def guess_columns(sample: LogSample) -> list[Guess]:
-    """Take every column of a log for something, in the order of the columns."""
+def guess_columns(sample: LogSample, *, one_hot_values: int = 0) -> list[Guess]:
+    """Take every column of a log for something, in the order of the columns.
+
+    Args:
+        one_hot_values: what would be an id of at most so many values becomes a one_hot feature.
+    """
     profiles = {name: profile(sample, name) for name in dict.fromkeys(sample.table.column_names)}
     labels = _labels(sample, profiles)
     answers = {name: _as_numbers(sample.table[name]) for name in labels}
@@ -56,7 +61,7 @@ def guess_columns(sample: LogSample) -> list[Guess]:
             why = f"0 or 1, {share:.2%} are 1, {column.null_share:.1%} null"
             guesses.append(Guess(name, "label", why))
         else:
-            guesses.append(_guess_feature(sample, column, answers))
+            guesses.append(_guess_feature(sample, column, answers, one_hot_values))
     return _with_shared_tables(guesses, profiles)
 
 
@@ -82,7 +87,10 @@ def _is_binary(column: ColumnProfile) -> bool:
 
 
 def _guess_feature(
-    sample: LogSample, column: ColumnProfile, answers: dict[str, npt.NDArray[np.float64]]
+    sample: LogSample,
+    column: ColumnProfile,
+    answers: dict[str, npt.NDArray[np.float64]],
+    one_hot_values: int,
 ) -> Guess:
     name, kind, n = column.name, column.type, len(column.values)
     inner = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind
@@ -104,6 +112,8 @@ def _guess_feature(
     seen = f"{column.null_share:.1%} null"
     if number or (pa.types.is_integer(kind) and _is_amount(sample, column)):
         return _dense(column, seen)
+    if not is_list(kind) and column.estimated_distinct <= one_hot_values:
+        return _one_hot(column, is_text=text, seen=seen)
     return _id(sample, column, is_text=text, seen=seen)
 
 
@@ -168,6 +178,17 @@ def _id(sample: LogSample, column: ColumnProfile, *, is_text: bool, seen: str) -
         "feature",
         f"{of}{'strings' if is_text else 'integers'}, about {distinct:,} of them; {how}; {seen}",
         settings,
+    )
+
+
+def _one_hot(column: ColumnProfile, *, is_text: bool, seen: str) -> Guess:
+    unseen = column.estimated_distinct - column.distinct
+    more = f"; about {unseen} more in the log have one input together" if unseen else ""
+    return Guess(
+        column.name,
+        "feature",
+        f"{column.distinct} {'strings' if is_text else 'integers'}{more}; {seen}",
+        {"kind": "one_hot", "vocabulary": list(vocabulary_of(column.values))},
     )
 
 

@@ -5,15 +5,17 @@ from typing import Literal, assert_never
 
 import pyarrow as pa
 
-from recsys_mtl.config import Data, Feature, IdFeature, UserError
+from recsys_mtl.config import Data, DenseFeature, Feature, OneHotFeature, UserError
 
 # What opening or reading a broken Parquet file raises: UnicodeDecodeError for damaged names.
 UNREADABLE = (OSError, UnicodeDecodeError, pa.ArrowException)
 
 
-_Use = Literal["ids", "numbers", "times"]
+_Use = Literal["ids", "strings", "integers", "numbers", "times"]
 _ALLOWED: dict[_Use, str] = {
     "ids": "integers, strings or lists of them",
+    "strings": "one string per row, as its vocabulary has strings",
+    "integers": "one integer per row, as its vocabulary has integers",
     "numbers": "numbers or booleans",
     "times": "timestamps, dates or integers (Unix seconds)",
 }
@@ -146,12 +148,20 @@ def _check_shared_tables(families: dict[str, str], data: Data, file: str) -> Non
 def _uses(data: Data, *, labelled: bool) -> Iterator[tuple[str, str, _Use]]:
     """(place in the configuration, column, what it must hold) of every use of a column."""
     for name, feature in data.features.items():
-        use: _Use = "ids" if isinstance(feature, IdFeature) else "numbers"
-        yield f"data.features.{name}", feature.column or name, use
+        yield f"data.features.{name}", feature.column or name, _use_of(feature)
     for task, label in data.labels.items() if labelled else ():
         for setting, column in label.columns():
             place = f"data.labels.{task}" + ("" if setting == "column" else f".{setting}")
             yield place, column, "times" if setting == "event_time" else "numbers"
+
+
+def _use_of(feature: Feature) -> _Use:
+    """What the column of a feature must hold."""
+    if isinstance(feature, DenseFeature):
+        return "numbers"
+    if isinstance(feature, OneHotFeature):
+        return "strings" if feature.holds_strings else "integers"
+    return "ids"
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -166,6 +176,10 @@ def _family(kind: pa.DataType, use: _Use) -> str | None:
     match use:
         case "ids":
             return id_family(kind)
+        case "strings":
+            return _one_id_per_row(kind, "string")
+        case "integers":
+            return _one_id_per_row(kind, "integer", "uint64")
         case "numbers":
             return number_family(kind)
         case "times":
@@ -190,6 +204,11 @@ def id_family(kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "string"
     return None
+
+
+def _one_id_per_row(kind: pa.DataType, *allowed: str) -> str | None:
+    family = None if is_list(kind) else id_family(kind)
+    return family if family in (*allowed, "null") else None
 
 
 def number_family(kind: pa.DataType) -> str | None:

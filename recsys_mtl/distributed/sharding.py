@@ -5,7 +5,7 @@ TorchRec fuses the tables' optimizer into their backward: one backward is one up
 is cut at the outputs of the tables' owners: gradients of any number of tasks are taken there, and
 one backward of their combination moves the tables.
 
-B batch rows of this worker, E columns of all pooled embeddings, T tasks, W workers.
+B batch rows of this worker, E columns of all pooled embeddings, T tasks, W workers, K tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,9 +108,11 @@ class ShardedTables:
         self._sharded = DistributedModelParallel(
             self._tables, device=context.device, plan=plan_from(self.plan), sharders=[sharder]
         )
+        numbers = {table_name(owner): number for number, owner in enumerate(self._owners)}
         self._owned = [
             OwnedShards(features, context.device) if features else None
-            for features in map(_owned_features, self._sharded.module._lookups)
+            for lookup in self._sharded.module._lookups
+            for features in [_owned_features(lookup, numbers)]
         ]
         self._traffic = TableTraffic(data, self.plan, context)
         self._write_initial_rows(seed)
@@ -171,6 +173,19 @@ class ShardedTables:
             for place, (shards, ids) in enumerate(zip(self._owned, lookup.ids, strict=True))
             if shards is not None
         ]
+
+    def products_by_table(
+        self, lookup: Lookup, gradients: Sequence[ShardOutputGradients]
+    ) -> Tensor:
+        """[K, T, T] float64: products of the tasks' gradients of each table, of this worker's
+        shards alone; tables in the order of the features that own them."""
+        num_tasks, num_tables = len(gradients), len(self._owners)
+        found = lookup.pooled.new_zeros(num_tables, num_tasks, num_tasks, dtype=torch.float64)
+        for place, (shards, ids) in enumerate(zip(self._owned, lookup.ids, strict=True)):
+            if shards is not None:
+                at_shards = [gradient[place] for gradient in gradients]
+                found += shards.products_by_table(ids, at_shards, num_tables)
+        return found
 
     def gradient_bytes(self, batch_rows: int) -> int:
         """Bytes that one `to_shards` of so many rows sends from this worker to others."""
@@ -252,11 +267,16 @@ def table_products(
     return own
 
 
-def _owned_features(lookup: Any) -> list[OwnedFeature]:
-    """What a TorchRec lookup holds here, in the order of its input's keys and output's columns."""
+def _owned_features(lookup: Any, numbers: Mapping[str, int]) -> list[OwnedFeature]:
+    """What a TorchRec lookup holds here, in the order of its input's keys and output's columns.
+
+    Args:
+        numbers: TorchRec's name of a table to its number.
+    """
     tables = [table for group in lookup.grouped_configs for table in group.embedding_tables]
     features, first_row = [], 0
     for table in tables:
-        features += [OwnedFeature(first_row, table.local_cols)] * len(table.feature_names)
+        feature = OwnedFeature(first_row, table.local_cols, numbers[table.name])
+        features += [feature] * len(table.feature_names)
         first_row += table.local_rows
     return features

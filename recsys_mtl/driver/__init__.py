@@ -30,5 +30,7 @@ trained_run.py  a run that has trained, found by its URL
   stored_checkpoint.py  one of them, read where it lies
 evaluate.py     judges it by a log; predict.py: scores a log with it
   scoring.py            where that is done: local_scoring.py, ray_scoring.py
+recon.py        searches for layers in which tasks conflict, trains a run with copies of them
+  recon_scores.py       recon.json, and the choice by it; recon_tables.py: as a person sees it
 export.py       writes it as a bundle; export_examples.py: with rows and the scores to expect
 """

@@ -57,3 +57,31 @@ def ended_by_ctrl_c() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Let the context come to its end before a SIGINT that comes meanwhile takes effect.
+
+    For torch's checkpoint writer: its destructor writes to a file that the exception has closed,
+    and the process aborts. A second SIGINT is not held back. In a thread other than the main one
+    this does nothing.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not in_main_thread() or not callable(before):
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
+            before(number, frame)
+        held.append((number, frame))
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            before(*held[0])

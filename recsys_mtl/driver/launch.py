@@ -26,9 +26,10 @@ from recsys_mtl.driver.storage import storage_url, with_absolute_paths
 from recsys_mtl.exporter.snapshot import RunInfo
 from recsys_mtl.gradients.methods.contract import Method
 from recsys_mtl.gradients.operations import operations_of
-from recsys_mtl.metrics.columns import trace_columns
+from recsys_mtl.metrics.columns import Column, trace_columns
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.body import backend_on
+from recsys_mtl.worker.counted_layers import counted_layers_of_run
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.methods import method_of
 
@@ -130,7 +131,7 @@ def _run_to_the_end(
             method=method,
             method_settings=settings,
         )
-        folder.finish(result, trace_columns(config.task_names, method.diagnostics))
+        folder.finish(result, _columns(job))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         from_outside = interrupted or isinstance(error, PreemptionError)
@@ -165,8 +166,15 @@ def _method(job: TrainJob) -> tuple[Method, dict[str, Any]]:
     if job.method is not None:
         return job.method, {"kind": job.method.name}
     # The driver's own: what a method reports does not depend on the backend.
-    configured = job.config.method
-    return method_of(configured, operations_of("torch")), configured.model_dump(mode="json")
+    settings = job.config.method.model_dump(mode="json")
+    return method_of(job.config, operations_of("torch")), settings
+
+
+def _columns(job: TrainJob) -> list[Column]:
+    """The columns of the run's trace."""
+    config, (method, _) = job.config, _method(job)
+    layers = counted_layers_of_run(config, job.body)
+    return trace_columns(config.task_names, method.diagnostics, layers)
 
 
 def _run_info(job: TrainJob, started: float) -> RunInfo:
@@ -177,7 +185,7 @@ def _run_info(job: TrainJob, started: float) -> RunInfo:
         method=method.name,
         scope=config.gradients.scope if method.compares_gradients else "",
         alpha=float(settings.get("alpha", math.nan)),
-        columns=tuple(trace_columns(config.task_names, method.diagnostics)),
+        columns=tuple(_columns(job)),
         device=job.device,
         workers=config.cluster.world_size,
         version=version("recsys-mtl"),
@@ -230,4 +238,6 @@ def _last_step(config: RunConfig, train: Manifest) -> int:
     """Steps at the end of the run."""
     training, seed = config.training, config.run.seed
     plan = plan_of(train, config.data, global_batch_size=training.global_batch_size, seed=seed)
-    return last_step(plan, epochs=training.epochs, max_steps=training.max_steps)
+    end = last_step(plan, epochs=training.epochs, max_steps=training.max_steps)
+    recon = config.recon
+    return recon.search_steps(end) if recon is not None and recon.search_only else end

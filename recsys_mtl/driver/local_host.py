@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_mtl.distributed.context import WorkerContext
+from recsys_mtl.driver.interruption import ctrl_c_waits
 from recsys_mtl.driver.local_checkpoints import LocalCheckpoints
 from recsys_mtl.driver.stored_checkpoint import StoredCheckpoint
 from recsys_mtl.exporter.actor import RunExporter
@@ -34,7 +35,14 @@ class LocalHost:
     def commit(self, write: Callable[[Path], None], metrics: Mapping[str, Any]) -> FinishedCommit:
         """Write and commit a checkpoint before this returns."""
         started = time.perf_counter()
-        size_bytes = self._checkpoints.commit(write, step=metrics["step"], scores=metrics["scores"])
+
+        def write_whole(folder: Path) -> None:
+            with ctrl_c_waits():
+                write(folder)
+
+        size_bytes = self._checkpoints.commit(
+            write_whole, step=metrics["step"], scores=metrics["scores"]
+        )
         self.metrics = dict(metrics)
         seconds = time.perf_counter() - started
         return FinishedCommit(CheckpointInfo(time.time(), seconds, size_bytes))

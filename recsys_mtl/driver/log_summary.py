@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from recsys_mtl.config import Label, RunConfig
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
+from recsys_mtl.data.outside_vocabulary import outside_vocabulary
 from recsys_mtl.driver.events import log_event
 
 
@@ -20,6 +21,8 @@ def show_log(part: str, url: str, config: RunConfig) -> Manifest:
     largest = max(group.rows for group in manifest.row_groups)
     ids = [f.column or n for n, f in config.data.id_features()]
     dense = [f.column or n for n, f in config.data.dense_features()]
+    one_hot = [f.column or n for n, f in config.data.one_hot_features()]
+    inputs = sum(f.columns for _, f in config.data.one_hot_features())
     tasks = config.data.labels.items()
     labels = [f"{t} ({label.column})" if t != label.column else t for t, label in tasks]
     lines = (
@@ -27,6 +30,8 @@ def show_log(part: str, url: str, config: RunConfig) -> Manifest:
         f"{len(manifest.row_groups):,} row group(s) of at most {largest:,} rows: {url}",
         f"  {len(ids)} id features: {', '.join(ids) or 'none'}",
         f"  {len(dense)} dense features: {', '.join(dense) or 'none'}",
+        f"  {len(one_hot)} one_hot features, {inputs:,} inputs: {', '.join(one_hot) or 'none'}",
+        *_outside_vocabularies(manifest, config),
         f"  {len(labels)} label(s): {', '.join(labels)}",
         *(
             f"    {task}: {'; '.join(said)}"
@@ -37,6 +42,16 @@ def show_log(part: str, url: str, config: RunConfig) -> Manifest:
     for line in lines:
         log_event("log", line)
     return manifest
+
+
+def _outside_vocabularies(manifest: Manifest, config: RunConfig) -> Iterator[str]:
+    """Yield a line per feature whose vocabulary lacks values that the log's first rows hold."""
+    for found in outside_vocabulary(manifest, config.data):
+        examples = ", ".join(map(repr, found.examples))
+        yield (
+            f"    {found.feature}: {found.share:.1%} of the first {found.rows:,} rows hold a value "
+            f"that its vocabulary lacks, such as {examples}"
+        )
 
 
 def _counting(label: Label, manifest: Manifest) -> Iterator[str]:

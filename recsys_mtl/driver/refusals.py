@@ -6,6 +6,7 @@ from recsys_mtl.gradients.operations import operations_of
 from recsys_mtl.metrics.columns import trace_columns
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.worker.body import backend_on, refuse_what_does_not_fit, traced_body
+from recsys_mtl.worker.counted_layers import counted_layers_of_run
 from recsys_mtl.worker.methods import method_of
 
 
@@ -25,7 +26,7 @@ def refuse_before_workers(
     """
     if config.cluster.device != "auto":
         backend_on(config.cluster.device, config)
-    used = method_of(config.method, operations_of("torch")) if method is None else method
-    trace_columns(config.task_names, used.diagnostics)
+    used = method_of(config, operations_of("torch")) if method is None else method
+    trace_columns(config.task_names, used.diagnostics, counted_layers_of_run(config, body))
     if body is not None or method is not None:  # what is configured, the configuration has checked
         refuse_what_does_not_fit(config, used, *traced_body(config, body))

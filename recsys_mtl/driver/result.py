@@ -12,6 +12,7 @@ from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
+from recsys_mtl.worker.counted_layers import TABLES
 
 
 def result_of(
@@ -51,7 +52,8 @@ def result_of(
         }
         for task, numbers in metrics["evaluation"].items()
     }
-    compares, flags = method.compares_gradients, totals["method_flag_steps"]
+    compares = method.compares_gradients or config.recon is not None
+    flags = totals["method_flag_steps"]
     return {
         "run": config.run.name,
         "finished": True,
@@ -68,7 +70,7 @@ def result_of(
         "best": _best(metrics["best"], best_checkpoint),
         "stopped_early": metrics["stopped_early"],
         # Steps that compared the tasks' gradients, and those of them that saw a conflict; a method
-        # that never compares them knows of none.
+        # that never compares them knows of none, unless the run counts conflicts.
         "compared_steps": totals["compared_steps"] if compares else None,
         "conflicting_steps": totals["conflicting_steps"] if compares else None,
         # Steps in which a flag among the method's diagnostics was true.
@@ -76,6 +78,8 @@ def result_of(
         # Of the steps that compared cheaper coefficients with every task's gradient.
         "audited_steps": totals["audited_steps"],
         "opposing_steps": totals["opposing_steps"],
+        # Pairs of tasks that conflicted in each layer and table; null without the section recon.
+        "recon": _recon(config, totals),
         "skipped_steps": totals["skipped_steps"],
         "rejected_rows": sum(totals["rejected_rows"].values()),
         "rejected_rows_by_reason": totals["rejected_rows"],
@@ -92,6 +96,31 @@ def _sum_of_weights(config: RunConfig, task: str, numbers: Mapping[str, float]) 
     """What the rows of data.eval count together, for a task that weighs them."""
     is_weighted = config.data.labels[task].sample_weight is not None
     return {"weight": numbers["weight"]} if is_weighted else {}
+
+
+def _recon(config: RunConfig, totals: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run has counted of its tasks' conflicts, layers before tables."""
+    if config.recon is None:
+        return None
+    num_tasks = len(config.task_names)
+    return {
+        "threshold": config.recon.threshold,
+        "search_steps": totals["search_steps"],
+        "pairs_per_step": num_tasks * (num_tasks - 1) // 2,
+        **_layers_and_tables(totals["conflicting_pairs"]),
+        # Over all those steps, the pairs of which both tasks had a gradient, and could conflict.
+        "compared_pairs": _layers_and_tables(totals["compared_pairs"]),
+    }
+
+
+def _layers_and_tables(pairs: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Pairs by layer, and pairs by the feature that owns a table."""
+    return {
+        "layers": {name: n for name, n in pairs.items() if not name.startswith(TABLES)},
+        "tables": {
+            name.removeprefix(TABLES): n for name, n in pairs.items() if name.startswith(TABLES)
+        },
+    }
 
 
 def _mean(total: float, count: int) -> float | None:

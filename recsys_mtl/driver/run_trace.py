@@ -47,7 +47,7 @@ def load_run_trace(run: str) -> RunTrace:
     url = storage_url(run)
     files = Folder(url)
     config = _config(files, run)
-    method = method_of(config.method, operations_of("torch"))
+    method = method_of(config, operations_of("torch"))
     known = trace_columns(config.task_names, method.diagnostics)
     try:
         table = read_trace(f"{url}/trace")

@@ -3,8 +3,11 @@
 gram.py            the two passes over the gradients: their products K, and sum_i c_i g_i
 methods/           every method, from what is known of the tasks to their weights
 combination.py     norms, clipping, combinations of any shape
+task_coefficients.py  any of the methods in one call, for anyone's loop
 step.py            `gradops`: the whole of GradOPS in one call
-min_norm.py        the shortest convex combination, where GradOPS has nothing left to keep
+min_norm.py        the shortest convex combination: MGDA, and where GradOPS has nothing left to keep
+nonnegative_least_squares.py  the active set by which it is found
+elimination.py     which gradients are independent, and what the others are made of
 backend.py         plain torch or Triton kernels: what a device and the number of tasks allow
 kernels/           the same functions in Triton, and clip and Adam in the pass that combines
 operations.py      the functions of either, as one choice
@@ -23,12 +26,14 @@ from recsys_mtl.gradients.methods.gradops import (
 from recsys_mtl.gradients.min_norm import min_norm
 from recsys_mtl.gradients.reference import gradops_reference
 from recsys_mtl.gradients.step import GradOPSStep, gradops
+from recsys_mtl.gradients.task_coefficients import GramMethod, task_coefficients
 
 __all__ = [
     "Backend",
     "BackendChoice",
     "GradOPSCoefficients",
     "GradOPSStep",
+    "GramMethod",
     "combine_gradients",
     "gradops",
     "gradops_coefficients",
@@ -36,5 +41,6 @@ __all__ = [
     "gram_matrix",
     "min_norm",
     "resolve_backend",
+    "task_coefficients",
     "zero_sine_squared_for",
 ]

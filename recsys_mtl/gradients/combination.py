@@ -59,6 +59,23 @@ def descent_cosines(task_gradients: Tensor, gram: Tensor, change: Tensor) -> Ten
     return products
 
 
+def cancels(correlation: Tensor, lengths: Tensor, *, zero_sine_squared: float = 1e-8) -> Tensor:
+    """[...] bool: sum_i l_i u_i of the unit gradients u_i counts as zero.
+
+    It does where it is as short beside its longest term as what remains of a gradient that counts
+    as dependent: all that is left is rounding, which an optimizer such as Adam would scale up.
+
+    Correlations [[1, -1], [-1, 1]] with lengths [2, 2] cancel, with [2, 1] they do not.
+
+    Args:
+        correlation: [T, T] float64.
+        lengths: [..., T] float64.
+        zero_sine_squared: as `zero_sine_squared_for` gives it for the gradients' dtype.
+    """
+    squared = (lengths @ correlation * lengths).sum(dim=-1)
+    return squared <= zero_sine_squared * lengths.square().amax(dim=-1)
+
+
 def violates_non_conflict(gram: Tensor, coefficients: Tensor) -> Tensor:
     """[] bool: sum_i c_i g_i goes against some task's gradient, by more than rounding.
 

@@ -172,3 +172,11 @@ def check_task_gradients(task_gradients: Tensor) -> None:
         raise TypeError(
             f"task_gradients has dtype {task_gradients.dtype}; convert it to a floating dtype."
         )
+
+
+def check_gram(gram: Tensor) -> None:
+    """Raises TypeError where it is not float64, ValueError where it is not [T, T] with T >= 1."""
+    if gram.dtype != torch.float64:
+        raise TypeError(f"gram has dtype {gram.dtype}; pass float64, as gram_matrix returns it.")
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:
+        raise ValueError(f"gram has shape {tuple(gram.shape)}; it must be [T, T] with T >= 1.")

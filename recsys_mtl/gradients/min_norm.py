@@ -5,11 +5,9 @@
 import torch
 from torch import Tensor
 
+from recsys_mtl.gradients.combination import cancels
 from recsys_mtl.gradients.gram import correlations
-
-# Lawson and Hanson report about T / 2 changes of the set in use; 10,000 random sets of up to 8
-# tasks took at most 2 T rounds.
-ROUNDS_PER_TASK = 4
+from recsys_mtl.gradients.nonnegative_least_squares import nonnegative_least_squares
 
 
 def min_norm(gram: Tensor) -> Tensor:
@@ -35,54 +33,19 @@ def min_norm(gram: Tensor) -> Tensor:
     smallest = torch.where(present, norms, torch.inf).amin()
     inverse_norms = torch.where(present, smallest / norms, 0.0)
     normal_matrix = correlation + torch.outer(inverse_norms, inverse_norms)
-    weights = inverse_norms * _nonnegative_least_squares(normal_matrix, inverse_norms)
+    (lengths,) = nonnegative_least_squares(normal_matrix, inverse_norms[None])
+    weights = inverse_norms * lengths
     total = weights.sum()
-    return weights / torch.where(total > 0, total, 1.0)
+    found: Tensor = weights / torch.where(total > 0, total, 1.0)
+    return found
 
 
-def _nonnegative_least_squares(normal_matrix: Tensor, target: Tensor) -> Tensor:
-    """u >= 0 that minimises u^T H u / 2 - f^T u, for H [T, T] positive semi-definite and f [T].
+def min_norm_step(gram: Tensor, *, zero_sine_squared: float = 1e-8) -> Tensor:
+    """The weights of `min_norm`, [T]; all 0 where that point is zero: no direction helps.
 
-    An active set of tasks: each round solves for the tasks in use, then either steps back to the
-    first that would turn negative and drops it, or takes in the task that lowers the objective
-    most. Both cases are computed and one selected, so the host never waits for the device. The
-    objective never rises and u stays feasible, also where the rounds run out.
-
-    Source: Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23.
+    Zero is judged as in `cancels`.
     """
-    tasks = torch.arange(len(target), device=target.device)
-    identity = torch.eye(len(target), dtype=torch.float64, device=target.device)
-    right_sides = torch.cat([target[:, None], normal_matrix], dim=1)
-    solution = torch.zeros_like(target)
-    in_use = torch.zeros_like(target, dtype=torch.bool)
-    for _ in range(ROUNDS_PER_TASK * len(target)):
-        system = torch.where(torch.outer(in_use, in_use), normal_matrix, identity)
-        solved, _ = torch.linalg.solve_ex(system, torch.where(in_use[:, None], right_sides, 0.0))
-        goal, regression = solved[:, 0], solved[:, 1:]
-        blocking = in_use & (goal < 0)
-        steps = torch.where(blocking, solution / (solution - goal), torch.inf)
-        step = steps.amin().clamp_max(1.0)
-        leaving = blocking & (steps <= step)
-        solution = torch.where(leaving, 0.0, torch.lerp(solution, goal, step)).clamp_min(0.0)
-
-        gain = _gain(normal_matrix, target, goal, regression)
-        best = (tasks == gain.argmax()) & (gain > 0)  # indexing by argmax would wait
-        in_use = (in_use & ~leaving) | (best & ~blocking.any())
-    return solution
-
-
-def _gain(normal_matrix: Tensor, target: Tensor, goal: Tensor, regression: Tensor) -> Tensor:
-    """How much taking in each task would lower the objective, [T]; 0 where it would not.
-
-    `goal` [T] solves for the tasks in use, `regression` [T, T] holds in column j the coefficients
-    of task j on them.
-    """
-    descent = target - normal_matrix @ goal
-    independent = normal_matrix.diagonal() - (normal_matrix * regression).sum(dim=0)
-    # The limits are the rounding of both: near-parallel tasks in use make the coefficients large,
-    # and taking in a task on rounding alone makes the next system singular.
-    rounding = 16 * torch.finfo(torch.float64).eps
-    growth = 1 + regression.abs().sum(dim=0)
-    lowers = descent > rounding * growth * (1 + goal.abs().sum())
-    useful = lowers & (independent > rounding * growth.square())
-    return torch.where(useful, descent.square() / independent, 0.0)
+    weights = min_norm(gram)
+    norms, correlation = correlations(gram)
+    is_zero = cancels(correlation, weights * norms, zero_sine_squared=zero_sine_squared)
+    return torch.where(is_zero, 0.0, weights)

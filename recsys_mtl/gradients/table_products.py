@@ -5,7 +5,7 @@ bags that hold the id. Ids are grouped by sorting into buffers whose size depend
 ids alone, so that nothing waits for the device.
 """
 
-# T tasks, N ids of a batch, G bags (one per row and feature), D embedding dimension
+# T tasks, N ids of a batch, G bags (one per row and feature), D embedding dimension, K tables
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,32 @@ class TableGradients:
     sums: Tensor
     """[T, N, D] float64: a place for each touched row; 0 where a place is unused. It lies in the
     workspace that was given: the next gradients overwrite it."""
+    places: Tensor
+    """[N] The place of each id's row."""
 
     def products(self) -> Tensor:
         """[T, T] float64: the tables' part of the Gram."""
         return gram_matrix(self.sums.flatten(start_dim=1))
+
+    def products_by_table(self, tables: Tensor, num_tables: int) -> Tensor:
+        """The products of each table apart; they add up to `products`.
+
+        Args:
+            tables: [N] the number of the table that each id belongs to, from 0.
+            num_tables: K, more than each of these numbers.
+
+        Returns:
+            [K, T, T] float64.
+        """
+        num_tasks = len(self.sums)
+        table_of_place = torch.zeros_like(tables).scatter_(0, self.places, tables)
+        found = self.sums.new_zeros(num_tables, num_tasks, num_tasks)
+        for task, sums in enumerate(self.sums):
+            for other in range(task, num_tasks):
+                by_place = torch.linalg.vecdot(sums, self.sums[other])  # [N]
+                own = sums.new_zeros(num_tables).index_add_(0, table_of_place, by_place)
+                found[:, task, other] = found[:, other, task] = own
+        return found
 
 
 def table_gradients(
@@ -54,7 +76,7 @@ def table_gradients(
     summands, sums = pieces[0], pieces[1:].zero_()
     for place, gradient in zip(sums, bag_gradients, strict=True):
         place.index_add_(0, group, summands.copy_(gradient.index_select(0, bags)))
-    return TableGradients(sums)
+    return TableGradients(sums, group)
 
 
 def workspace_numbers(num_tasks: int, num_ids: int, dim: int) -> int:

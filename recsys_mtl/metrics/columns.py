@@ -2,7 +2,7 @@
 
 It imports no torch, since the exporter, which is handed columns, starts without it.
 
-T tasks.
+T tasks, L layers and tables.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ ColumnKind = Literal["count", "flag", "number"]
 # besides those whose name is a column's quantity.
 _NAMES_OF_FAMILIES = frozenset({"auc", "calibration", "compared", "conflicting", "opposing"})
 
+_HELP_OF_PAIRS = {
+    "conflicting_pairs": "Pairs of tasks whose gradients of the layer have a cosine below "
+    "recon.threshold.",
+    "compared_pairs": "Pairs of tasks that both have a gradient of the layer.",
+}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -44,14 +50,18 @@ class Column:
     """Whether only some steps measure it. A page then shows the newest value that was measured."""
     of_method: bool = False
     """Whether it is a diagnostic of the method, which runs with other methods do not have."""
+    layer: str = ""
+    """The layer or table that it belongs to; empty for a number of the whole model."""
 
     @property
     def name(self) -> str:
         """The column's name in the trace."""
-        return "_".join((self.quantity, *self.tasks))
+        return "_".join((self.quantity, *self.tasks, *filter(None, [self.layer])))
 
 
-def trace_columns(task_names: Sequence[str], diagnostics: Iterable[Diagnostic]) -> list[Column]:
+def trace_columns(
+    task_names: Sequence[str], diagnostics: Iterable[Diagnostic], layers: Sequence[str] = ()
+) -> list[Column]:
     """All columns of a run's trace, in their order.
 
     Columns of one quantity stand together, in the order of the tasks or of their pairs. With tasks
@@ -61,12 +71,18 @@ def trace_columns(task_names: Sequence[str], diagnostics: Iterable[Diagnostic]) 
     Args:
         task_names: the T tasks.
         diagnostics: what the method reports.
+        layers: the L layers and tables in which a run with the section `recon` counts conflicts.
 
     Raises:
         UserError: a diagnostic cannot have its name or kind, or two columns would have one name.
     """
     diagnostics = tuple(diagnostics)
-    before = (*_progress_columns(), *_step_columns(), *_task_columns(task_names))
+    before = (
+        *_progress_columns(),
+        *_step_columns(),
+        *_task_columns(task_names),
+        *_layer_columns(layers),
+    )
     after = _report_columns(task_names)
     taken = {column.quantity for column in (*before, *after)} | _NAMES_OF_FAMILIES
     for diagnostic in diagnostics:
@@ -148,6 +164,26 @@ def _task_columns(task_names: Sequence[str]) -> list[Column]:
     ]
 
 
+def _layer_columns(layers: Sequence[str]) -> list[Column]:
+    return [
+        Column(quantity, "number", text, seldom=True, layer=layer)
+        for quantity, text in _HELP_OF_PAIRS.items()
+        for layer in layers
+    ]
+
+
+def layer_column(name: str) -> Column | None:
+    """The column of this name, where it is one of a layer or table.
+
+    So a trace can be read whose layers are not known otherwise.
+    """
+    for quantity, text in _HELP_OF_PAIRS.items():
+        layer = name.removeprefix(f"{quantity}_")
+        if layer != name:
+            return Column(quantity, "number", text, seldom=True, layer=layer)
+    return None
+
+
 def _report_columns(task_names: Sequence[str]) -> list[Column]:
     return [
         Column("rejected_rows", "count", "Rows left out as unusable."),
@@ -199,7 +235,9 @@ def _refuse_same_names(columns: Sequence[Column]) -> None:
     if count == 1:
         return
     meanings = [
-        f"{c.quantity!r} of {' and '.join(c.tasks)}" if c.tasks else f"{c.quantity!r}"
+        f"{c.quantity!r} of {c.layer or ' and '.join(c.tasks)}"
+        if c.layer or c.tasks
+        else f"{c.quantity!r}"
         for c in columns
         if c.name == name
     ]

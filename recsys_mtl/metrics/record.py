@@ -1,6 +1,6 @@
 """What a step leaves behind: tensors on the device until the log interval, then plain numbers.
 
-T tasks, R reasons to reject a row.
+T tasks, R reasons to reject a row, L layers and tables.
 """
 
 import math
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.data.features import REJECT_REASONS
+from recsys_mtl.gradients.conflicts import PairCounts
 from recsys_mtl.gradients.methods.contract import TaskWeighting
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES
@@ -54,6 +55,8 @@ class StepRecord:
     """What this worker handed to collective operations, by kind, as in `BYTE_KINDS`: of dense
     gradients the buffers that are summed (a ring sends 2 (W - 1) / W of them), of tables what goes
     to other workers."""
+    conflicts: PairCounts | None = None
+    """Pairs of tasks in each layer and table; None where the step did not count them."""
 
 
 def record_rows(
@@ -75,7 +78,7 @@ def record_rows(
         last_step: counted from 1.
     """
     measured = [_measured(record) for record in records]
-    on_device = [c for c in columns if c.of_method or c.quantity in measured[0]]
+    on_device = [c for c in columns if c.of_method or c.layer or c.quantity in measured[0]]
     widths = Counter(column.quantity for column in on_device)
     numbers = torch.stack([_side_by_side(quantities, widths) for quantities in measured])
     rows = []
@@ -126,8 +129,20 @@ def _measured(record: StepRecord) -> dict[str, Tensor]:
         "gradient_norm": norms,
         "applied_cosine": record.applied,
         "cosine": products / (norms[first] * norms[second]),
+        **_measured_pairs(record),
         **record.weighting.diagnostics,
     }
+
+
+def _measured_pairs(record: StepRecord) -> dict[str, Tensor]:
+    """[L] each: pairs of tasks in each layer and table; a step that was not taken counts none."""
+    if record.conflicts is None:
+        return {}
+    counts = {
+        "conflicting_pairs": record.conflicts.conflicting,
+        "compared_pairs": record.conflicts.compared,
+    }
+    return {name: torch.where(record.skipped, torch.nan, n.double()) for name, n in counts.items()}
 
 
 def _side_by_side(quantities: Mapping[str, Tensor], widths: Mapping[str, int]) -> Tensor:
@@ -135,7 +150,7 @@ def _side_by_side(quantities: Mapping[str, Tensor], widths: Mapping[str, int]) -
 
     Args:
         widths: quantity to the number of its columns, in their order. What `quantities` lacks is
-            NaN: a diagnostic, where the step did not ask the method.
+            NaN: a diagnostic, where the step did not ask the method, or pairs outside a search.
     """
     unmeasured = torch.full_like(quantities["update_norm"], torch.nan, dtype=torch.float64)
     return torch.cat(
@@ -182,6 +197,12 @@ class Totals:
     """The sum of a task's weights over its labelled steps, by task."""
     nulls: dict[str, int] = field(default_factory=dict)
     """Nulls met over all workers, by column of the log."""
+    search_steps: int = 0
+    """Steps that counted conflicting pairs; a skipped one does not."""
+    conflicting_pairs: dict[str, int] = field(default_factory=dict)
+    """By layer and table, the pairs of tasks that conflicted there, summed over those steps."""
+    compared_pairs: dict[str, int] = field(default_factory=dict)
+    """The same of the pairs that could have conflicted."""
 
     def add(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], seconds: float
@@ -196,6 +217,7 @@ class Totals:
         flags = [column.name for column in columns if column.of_method and column.kind == "flag"]
         tasks = [column.tasks[0] for column in columns if column.quantity == "weight"]
         self.method_flag_steps |= {f: self.method_flag_steps.get(f, 0) for f in flags}
+        pairs = [column for column in columns if column.layer]
         for row in rows:
             self.rows += row["rows"]
             for reason in REJECT_REASONS:
@@ -207,6 +229,8 @@ class Totals:
             self.compared_steps += not math.isnan(row[f"gradient_norm_{tasks[0]}"])
             self.audited_steps += row["audited"]
             self.opposing_steps += row["opposes"]
+            self.search_steps += bool(pairs) and not math.isnan(row[pairs[0].name])
+            self._add_pairs(row, pairs)
             for task in tasks:
                 had_gradient = row[f"labelled_{task}"] > 0 and not row["skipped"]
                 weight = row[f"weight_{task}"] if had_gradient else 0.0
@@ -217,6 +241,17 @@ class Totals:
                 self.phase_seconds[phase] += phase_seconds
                 bucket = bisect_left(PHASE_BUCKETS_SECONDS, phase_seconds)
                 self.phase_counts[phase][bucket] += 1
+
+    def _add_pairs(self, row: Mapping[str, Any], columns: Sequence[Column]) -> None:
+        """Counts one step's pairs of each layer and table: none, where it did not count any."""
+        counts = {
+            "conflicting_pairs": self.conflicting_pairs,
+            "compared_pairs": self.compared_pairs,
+        }
+        for column in columns:
+            counted, pairs = counts[column.quantity], row[column.name]
+            counted.setdefault(column.layer, 0)
+            counted[column.layer] += 0 if math.isnan(pairs) else int(pairs)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers, for `from_json`."""

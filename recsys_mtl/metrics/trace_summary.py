@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys_mtl.metrics.columns import Column, ColumnKind
+from recsys_mtl.metrics.columns import Column, ColumnKind, layer_column
 
 _RECENT_SHARE = 10
 """The recent mean covers the last tenth of the steps."""
@@ -45,7 +45,9 @@ def columns_in(trace: pa.Table, known: Sequence[Column], tasks: Sequence[str]) -
     """
     by_name = {column.name: column for column in known}
     return [
-        by_name.get(field.name) or _unknown(field, trace.schema.names, tasks)
+        by_name.get(field.name)
+        or layer_column(field.name)
+        or _unknown(field, trace.schema.names, tasks)
         for field in trace.schema
     ]
 

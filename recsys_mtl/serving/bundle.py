@@ -100,8 +100,9 @@ class Bundle(FeatureColumns):
     tasks: Annotated[tuple[Name, ...], Field(min_length=1)]
     """In the order of the model's logits."""
     columns: dict[str, str]
-    """What each column of the log held that features read: `integer`, `uint64` or `string` ids, a
-    `list of` one of these, a `number`, or `null` for ids where there was no value at all."""
+    """What each column of the log held that features read: `integer`, `uint64` or `string` ids or
+    values of a vocabulary, a `list of` ids, a `number`, or `null` for ids where there was no value
+    at all."""
     tables: dict[Name, StoredTable]
     """By the feature that owns it."""
     null_rows: dict[Name, int]
@@ -126,7 +127,8 @@ def id_encoding() -> IdEncoding:
 def columns_of(features: FeatureColumns, families: Mapping[str, str]) -> dict[str, str]:
     """`Bundle.columns`.
 
-    A column that is read as ids and as a number holds ids.
+    A column that is read as ids and as a number holds ids. One without a value in the log holds
+    what the vocabulary does that it is read with, if any.
 
     Args:
         families: as `data.schema.column_families` gives them.
@@ -135,6 +137,11 @@ def columns_of(features: FeatureColumns, families: Mapping[str, str]) -> dict[st
     for name, feature in features.id_features():
         column = feature.column or name
         columns[column] = families[f"data.features.{name}:{column}"]
+    for name, vocabulary in features.one_hot_features():
+        column = vocabulary.column or name
+        held = families[f"data.features.{name}:{column}"]
+        known = "string" if vocabulary.holds_strings else "integer"
+        columns[column] = known if held == "null" else held
     return columns
 
 

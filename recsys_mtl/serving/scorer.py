@@ -1,6 +1,7 @@
 """Rows as an application has them, to one probability per task.
 
-n rows, B rows of one forward, E columns of all pooled embeddings, F dense inputs, T tasks.
+n rows, B rows of one forward, E columns of all pooled embeddings, F columns of all dense inputs, T
+tasks.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys_mtl.data.dense_inputs import dense_inputs
 from recsys_mtl.data.features import EncodedFeatures, encode_features
 from recsys_mtl.serving.bundle import MODEL, Bundle, BundleError, read_bundle
 from recsys_mtl.serving.rows import Rows, read_rows
@@ -107,7 +109,7 @@ class Scorer:
     @torch.inference_mode()
     def logits(self, features: EncodedFeatures) -> Tensor:
         """[B, T] The logits of at least one encoded row."""
-        dense = torch.from_numpy(features.dense)
+        dense = torch.from_numpy(dense_inputs(features.dense, features.places, self.bundle))
         pooled = self._tables.pool(features.ids) if features.ids else dense.new_empty(len(dense), 0)
         logits: Tensor = self._model(pooled, dense)
         return logits

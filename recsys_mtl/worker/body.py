@@ -19,7 +19,7 @@ def body_shape(config: RunConfig) -> BodyShape:
     """What a body of this run is built for."""
     return BodyShape(
         pooled_columns=pooled_width(config.data),
-        dense_columns=len(config.data.dense_features()),
+        dense_columns=config.data.dense_columns,
         task_names=config.task_names,
     )
 

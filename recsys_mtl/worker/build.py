@@ -48,7 +48,7 @@ def build(
     """
     model = build_model(config, context, earlier_plan, body=body)
     operations = operations_of(backend_on(context.device, config))
-    method = method_of(config.method, operations) if method is None else method
+    method = method_of(config, operations) if method is None else method
     refuse_what_does_not_fit(config, method, model.body, model.ownership)
     num_tasks = len(config.task_names)
     worker = Worker(
@@ -61,7 +61,9 @@ def build(
             seed=config.run.seed,
         ),
         model=model,
-        shared_rows=model.shared.rows(num_tasks if method.compares_gradients else 1),
+        shared_rows=model.shared.rows(
+            num_tasks if method.compares_gradients or config.recon is not None else 1
+        ),
         task_specific_gradient=torch.zeros_like(model.task_specific.vector),
         loss_weights=_loss_weights(config, context),
         weigher=TaskWeigher(method, num_tasks, config.run.seed, context.device),

@@ -1,6 +1,6 @@
 """What a method is told of a step, and when: before the shared parameters' gradients or after.
 
-B rows of this worker's batch, T tasks, P shared parameters of the body, L layers of them.
+B rows of this worker's batch, T tasks, P shared parameters of the body, L layers of them, K tables.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 from recsys_mtl.distributed.collectives import all_reduce_sum
 from recsys_mtl.distributed.sharding import Lookup, ShardOutputGradients
 from recsys_mtl.gradients.combination import violates_non_conflict
+from recsys_mtl.gradients.conflicts import PairCounts, count_conflicts
 from recsys_mtl.model.forward import TaskGradients
 from recsys_mtl.worker.counts import GlobalCounts
 from recsys_mtl.worker.state import Worker
@@ -29,7 +30,9 @@ class Products:
     body_gram: Tensor
     """[T, T] float64: of the body's shared parameters alone."""
     layer_grams: Tensor | None
-    """[L, T, T] float64: the same layer by layer, where the method reads them."""
+    """[L, T, T] float64: the same layer by layer, where the method or a search reads them."""
+    table_grams: Tensor | None = None
+    """[K, T, T] float64: of each embedding table, at steps of a search."""
 
 
 def weigh_beforehand(
@@ -103,26 +106,48 @@ def products_of_tasks(
 
     Args:
         rows: [T, P] of the body, summed over the workers.
-        at_shards: the tasks' gradients of the shards' outputs; empty where the tables are not in
-            the Gram.
+        at_shards: the tasks' gradients of the shards' outputs; empty where nothing reads the
+            products of the tables.
     """
     if not mode.row_per_task:
         return None
     layer_grams = None
-    if "layer_grams" in worker.weigher.method.needs:
-        columns = worker.model.shared.layer_columns.values()
-        layers = [worker.operations.gram_matrix(rows[:, place]) for place in columns]
-        layer_grams = torch.stack(layers)
+    if mode.searches or "layer_grams" in worker.weigher.method.needs:
+        layer_grams = _layer_grams(worker, rows)
         body_gram = layer_grams.sum(dim=0)
     else:
         body_gram = worker.operations.gram_matrix(rows)
-    gram = body_gram
-    if at_shards:
-        own = worker.table_products(lookup, at_shards)
-        # One sum for both parts, so that every worker has the same bits: the body's part is rank
-        # 0's, the tables' part every worker's.
-        gram = all_reduce_sum(own + body_gram if worker.context.rank == 0 else own)
-    return Products(gram, body_gram, layer_grams)
+    if not at_shards:
+        return Products(body_gram, body_gram, layer_grams)
+    if mode.searches:
+        own_by_table = worker.products_by_table(lookup, at_shards)
+    else:
+        own_by_table = worker.table_products(lookup, at_shards)[None]
+    # One sum for both parts, so that every worker has the same bits: the body's part is rank 0's,
+    # the tables' part every worker's.
+    of_body = body_gram if worker.context.rank == 0 else torch.zeros_like(body_gram)
+    summed = all_reduce_sum(torch.cat([of_body[None], own_by_table]))
+    gram = summed.sum(dim=0) if worker.tables_in_gram else summed[0]
+    return Products(gram, body_gram, layer_grams, summed[1:] if mode.searches else None)
+
+
+def _layer_grams(worker: Worker, rows: Tensor) -> Tensor:
+    """[L, T, T] float64: products of the rows [T, P] in each layer; a body may share none."""
+    grams = rows.new_zeros(0, len(rows), len(rows), dtype=torch.float64)
+    columns = worker.model.shared.layer_columns.values()
+    layers = [worker.operations.gram_matrix(rows[:, place])[None] for place in columns]
+    return torch.cat([grams, *layers])
+
+
+def conflicts_of_step(
+    worker: Worker, mode: StepMode, products: Products | None
+) -> PairCounts | None:
+    """The pairs of tasks that conflict in each layer and table; None outside a search."""
+    recon = worker.config.recon
+    if not mode.searches or products is None or recon is None:
+        return None
+    grams = [g for g in (products.layer_grams, products.table_grams) if g is not None]
+    return count_conflicts(torch.cat(grams), recon.threshold)
 
 
 def representation_gram(worker: Worker, tasks: Sequence[TaskGradients]) -> Tensor:

@@ -1,12 +1,13 @@
 """Which values of a model have namesakes in the checkpoint of another one.
 
-Pure: it looks at two configurations and at names. E columns of pooled embeddings, F dense columns.
+Pure: it looks at two configurations and at names. E columns of pooled embeddings, F columns of all
+dense inputs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from recsys_mtl.config import Data, Feature
+from recsys_mtl.config import Data, Feature, OneHotFeature
 from recsys_mtl.data.features import table_rows, table_sizes
 from recsys_mtl.worker.renaming import Renaming
 
@@ -63,6 +64,8 @@ def feature_changes(new: Data, old: Data, renaming: Renaming) -> FeatureChanges:
 
 def _changed(now: Feature, was: Feature) -> str:
     """`mean 0 -> 100, std 1 -> 30`; empty where nothing has changed that may."""
+    if isinstance(now, OneHotFeature) and isinstance(was, OneHotFeature):
+        return _changed_vocabulary(now.vocabulary, was.vocabulary)
     settings = ("kind",) if now.kind != was.kind else ("embedding_dim", "mean", "std", "fill")
     pairs = ((name, getattr(was, name, None), getattr(now, name, None)) for name in settings)
     return ", ".join(
@@ -70,6 +73,27 @@ def _changed(now: Feature, was: Feature) -> str:
         for name, before, after in pairs
         if before != after
     )
+
+
+def _changed_vocabulary(now: Sequence[str | int], was: Sequence[str | int]) -> str:
+    """`vocabulary with 2 more values (Oslo, Rio), without 1 (Bergen)`; a few of them are named."""
+    added, dropped = set(now).difference(was), set(was).difference(now)
+    parts = [
+        f"{what.format(len(values))} ({_few([v for v in order if v in values])})"
+        for what, values, order in (
+            ("with {} more values", added, now),
+            ("without {} values", dropped, was),
+        )
+        if values
+    ]
+    if not parts and tuple(now) != tuple(was):
+        parts = ["in another order"]
+    return f"vocabulary {', '.join(parts)}" if parts else ""
+
+
+def _few(values: Sequence[object], most: int = 5) -> str:
+    more = [f"and {len(values) - most} others"] if len(values) > most else []
+    return ", ".join([*map(repr, values[:most]), *more])
 
 
 def _short(value: object) -> str:
@@ -93,10 +117,38 @@ def same_columns(new: Data, old: Data, renaming: Renaming) -> list[Columns] | No
     """Where each feature's columns of the inputs [B, E + F] are in both; None where all agree."""
     ours, theirs = dict(_columns(new)), dict(_columns(old))
     names = namesakes(new, old, renaming)
-    if [(names.get(f), place) for f, place in ours.items()] == list(theirs.items()):
+    both = [
+        columns
+        for name, old_name in names.items()
+        for columns in _pairs(
+            new.features[name], old.features[old_name], ours[name], theirs[old_name]
+        )
+    ]
+    all_in_both = (set(names), set(names.values())) == (set(ours), set(theirs))
+    if all_in_both and all(columns.here == columns.there for columns in both):
         return None
-    both = (Columns(ours[name], theirs[old_name]) for name, old_name in names.items())
     return [columns for columns in both if columns.are_alike]
+
+
+def _pairs(now: Feature, was: Feature, here: slice, there: slice) -> Iterator[Columns]:
+    """Yield the columns of a feature that mean the same in both runs.
+
+    A vocabulary is compared value by value. A value that is new begins with what the other run had
+    for any other value, since that is how it read this one.
+    """
+    if (
+        not isinstance(now, OneHotFeature)
+        or not isinstance(was, OneHotFeature)
+        or now.vocabulary == was.vocabulary
+    ):
+        yield Columns(here, there)
+        return
+    place_there = {value: there.start + place for place, value in enumerate(was.vocabulary)}
+    other, missing = there.stop - 2, there.stop - 1
+    for place, value in enumerate(now.vocabulary):
+        yield Columns(_one(here.start + place), _one(place_there.get(value, other)))
+    yield Columns(_one(here.stop - 2), _one(other))
+    yield Columns(_one(here.stop - 1), _one(missing))
 
 
 def input_width(data: Data) -> int:
@@ -112,7 +164,7 @@ def _columns(data: Data) -> Iterator[tuple[str, slice]]:
     """Each feature with its columns: pooled embeddings first, then dense inputs."""
     features, first = dict(data.id_features()), 0
     widths = {name: features[f.table or name].embedding_dim or 0 for name, f in features.items()}
-    for name, width in {**widths, **{name: 1 for name, _ in data.dense_features()}}.items():
+    for name, width in {**widths, **data.dense_widths()}.items():
         yield name, slice(first, first + width)
         first += width
 

@@ -14,6 +14,7 @@ from recsys_mtl.worker.evidence import Products
 from recsys_mtl.worker.shared_gradients import SharedUpdate
 from recsys_mtl.worker.state import Worker
 from recsys_mtl.worker.step_mode import StepMode, steps_until_next_rows
+from recsys_mtl.worker.weighing import Weighed
 
 
 def parameters_before(worker: Worker, mode: StepMode, products: Products | None) -> Tensor | None:
@@ -26,7 +27,7 @@ def parameters_before(worker: Worker, mode: StepMode, products: Products | None)
         return None
     interval = worker.config.training.log_interval_steps
     compares = worker.weigher.method.compares_gradients
-    until_next = steps_until_next_rows(worker.config.gradients, compares)
+    until_next = 1 if mode.searches else steps_until_next_rows(worker.config.gradients, compares)
     is_last = mode.step // interval < (mode.step + until_next) // interval
     return worker.model.shared.vector.clone() if is_last else None
 
@@ -40,6 +41,13 @@ def applied_cosines(
         device = worker.context.device
         return torch.full((num_tasks,), torch.nan, dtype=torch.float64, device=device)
     return descent_cosines(update.rows, products.body_gram, worker.model.shared.vector - before)
+
+
+def gram_to_show(weighed: Weighed, products: Products | None) -> Tensor | None:
+    """[T, T] float64: the products that the method read, or else those that a search took."""
+    if weighed.gram is None and products is not None:
+        return products.gram
+    return weighed.gram
 
 
 def bytes_sent(

@@ -27,6 +27,7 @@ from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord, Totals, record_row
 from recsys_mtl.metrics.trace import TraceWriter, next_attempt
 from recsys_mtl.metrics.window import WindowMetrics
 from recsys_mtl.worker.best import BestKeeper
+from recsys_mtl.worker.counted_layers import counted_layers
 from recsys_mtl.worker.host import SnapshotFeed
 from recsys_mtl.worker.job import TrainJob
 from recsys_mtl.worker.state import Worker
@@ -69,7 +70,11 @@ class Reporter:
         self._sharding = worker.model.tables.plan if worker.model.tables is not None else {}
         self._last_step = job.last_step
         self._tasks = job.config.task_names
-        self._columns = trace_columns(self._tasks, worker.weigher.method.diagnostics)
+        self._columns = trace_columns(
+            self._tasks,
+            worker.weigher.method.diagnostics,
+            counted_layers(job.config, worker.model.body),
+        )
         self._seldom = [column.name for column in self._columns if column.seldom]
         self._columns_read = columns_read(job.config.data)
         self._window = WindowMetrics(

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from recsys_mtl.config import DenseFeature, IdFeature, RunConfig, UserError, WarmStart
+from recsys_mtl.config import (
+    DenseFeature,
+    IdFeature,
+    OneHotFeature,
+    RunConfig,
+    UserError,
+    WarmStart,
+)
 from recsys_mtl.worker.inherited import namesakes
 from recsys_mtl.worker.renaming import Renaming
 
@@ -39,7 +46,8 @@ def refuse_other_meanings(
 ) -> None:
     """Nothing, where each feature that both runs have says the same to what is taken over.
 
-    Other means, standard deviations and fills are no fault: they follow the log, day by day.
+    Other means, standard deviations, fills and values of a vocabulary are no fault: they follow the
+    log, day by day.
 
     Args:
         families: what the columns of data.train hold, by `<place>:<column>`.
@@ -47,7 +55,7 @@ def refuse_other_meanings(
 
     Raises:
         UserError: a feature is pooled or transformed otherwise, its table has another size, or its
-            ids have another type.
+            ids or its vocabulary have another type.
     """
     renaming = Renaming(warm_start.rename)
     for name, old_name in namesakes(new.data, old.data, renaming).items():
@@ -65,6 +73,12 @@ def refuse_other_meanings(
             so = "the model would read other numbers than those it has learned from"
             if "dense" in warm_start.parts:
                 feature.refuse("transform", now.transform, was.transform, so)
+        if isinstance(now, OneHotFeature) and isinstance(was, OneHotFeature):
+            held, held_there = (
+                "of strings" if f.holds_strings else "of integers" for f in (now, was)
+            )
+            if "dense" in warm_start.parts:
+                feature.refuse("vocabulary", held, held_there, "no value would be one that it had")
 
 
 def _refuse_other_table(

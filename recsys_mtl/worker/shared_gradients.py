@@ -29,8 +29,8 @@ class SharedGradients:
     stems: list[Tensor]
     """O gradients of the trunk's stem, this worker's rows."""
     pooled: list[Tensor]
-    """Gradients [B, E] of the pooled embeddings, one per row; empty where the tables' gradient can
-    only be formed when the weights are known, and without tables."""
+    """Gradients [B, E] of the pooled embeddings, one per row; empty where nothing reads the tables'
+    gradients task by task, so that their stems are combined first, and without tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,8 @@ def backward_through_trunk(
     tasks: Sequence[TaskGradients],
     sums: PendingSums,
     combine_by: TaskWeighting | None,
+    *,
+    tables_apart: bool = False,
 ) -> SharedGradients:
     """From the representation down to the body's shared parameters and the pooled embeddings.
 
@@ -65,6 +67,8 @@ def backward_through_trunk(
             the next is computed.
         combine_by: weights that are known already, for one row of the combination; None for one row
             per task.
+        tables_apart: with one row per task, take the tables' gradients task by task, too, where
+            they are outside the Gram.
     """
     if combine_by is not None:
         return _combined_row(worker, forward, tasks, sums, combine_by)
@@ -72,7 +76,7 @@ def backward_through_trunk(
     for task, row in zip(tasks, rows, strict=True):
         stems.append(_write_row(worker, forward, task, row))
         sums.add(row)
-    covered = worker.model.tables is not None and worker.tables_in_gram
+    covered = worker.model.tables is not None and (worker.tables_in_gram or tables_apart)
     pooled = [forward.trunk.pooled_gradient(stem) for stem in stems] if covered else []
     return SharedGradients(rows, stems, pooled)
 
@@ -96,10 +100,11 @@ def combine(
         return _update_of_combined_row(worker, lookup, shared, at_shards)
     coefficients = weighting.coefficients
     norm = combined_norm(products.gram, coefficients)
-    tables = _mix_shards(coefficients, at_shards) if at_shards else None
+    # A negative coefficient is right only for gradients that were in the Gram.
+    of_tables = coefficients if worker.tables_in_gram else weighting.weights
+    tables = _mix_shards(of_tables, at_shards) if at_shards else None
     if tables is None and lookup is not None:
-        # A negative coefficient is right only for gradients that were in the Gram.
-        stem = weighted_sum(weighting.weights, shared.stems)
+        stem = weighted_sum(of_tables, shared.stems)
         (tables,) = worker.to_shards(lookup, [forward.trunk.pooled_gradient(stem)])
     return SharedUpdate(shared.rows, coefficients, tables, norm, norm.isfinite())
 

@@ -38,7 +38,7 @@ class Worker:
     """How data.train is cut into steps."""
     model: DistributedModel
     shared_rows: Tensor
-    """[T, P], or [1, P] for a method that never compares the tasks' gradients: room for them."""
+    """[T, P], or [1, P] where the tasks' gradients are never compared: room for them."""
     task_specific_gradient: Tensor
     """[H]: room for each task's gradient of its own parameters."""
     loss_weights: Tensor
@@ -57,16 +57,22 @@ class Worker:
 
     def mode(self, step: int) -> StepMode:
         """What `step` computes."""
-        compares = self.weigher.method.compares_gradients
-        return step_mode(self.config.gradients, compares, step)
+        compares, recon = self.weigher.method.compares_gradients, self.config.recon
+        search_steps = 0 if recon is None else recon.search_steps(self.last_step)
+        return step_mode(self.config.gradients, compares, step, search_steps=search_steps)
+
+    @property
+    def last_step(self) -> int:
+        """Steps at the end of the configured run; one that only searches ends before."""
+        training = self.config.training
+        return last_step(self.plan, epochs=training.epochs, max_steps=training.max_steps)
 
     def learning_rate_factor(self, step: int) -> float:
         """What the learning rates of dense parameters and tables are multiplied by at `step`."""
-        training = self.config.training
         return learning_rate_factor(
             step,
-            last_step=last_step(self.plan, epochs=training.epochs, max_steps=training.max_steps),
-            warm_up_steps=training.warm_up_steps,
+            last_step=self.last_step,
+            warm_up_steps=self.config.training.warm_up_steps,
             schedule=self.config.optimizer.schedule,
         )
 
@@ -110,6 +116,14 @@ class Worker:
         assert lookup is not None
         touched = self.model.tables.task_gradients(lookup, gradients)
         return table_products(touched, len(gradients), self.context.device)
+
+    def products_by_table(
+        self, lookup: Lookup | None, gradients: Sequence[ShardOutputGradients]
+    ) -> Tensor:
+        """[K, O, O] float64: the same for each of K tables apart."""
+        assert self.model.tables is not None
+        assert lookup is not None
+        return self.model.tables.products_by_table(lookup, gradients)
 
     def update_tables(
         self,

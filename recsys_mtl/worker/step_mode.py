@@ -1,6 +1,6 @@
 """What one step computes, as the configuration and the number of the step decide it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from recsys_mtl.config import Gradients
@@ -23,14 +23,25 @@ class StepMode:
     audits: bool
     """Whether the products also tell what coefficients that were not made from them would do: the
     cached ones that a refresh replaces, or those from the representation."""
+    searches: bool = False
+    """Whether the step counts the tasks' conflicts in each layer and table (Recon)."""
 
 
-def step_mode(gradients: Gradients, compares_gradients: bool, step: int) -> StepMode:
+def step_mode(
+    gradients: Gradients, compares_gradients: bool, step: int, *, search_steps: int = 0
+) -> StepMode:
     """What `step` (from 0) computes.
 
     Args:
         compares_gradients: whether the method reads products of the tasks' gradients at all.
+        search_steps: how many steps of the run count conflicts, from the first on. Where weights
+            come from does not change by it.
     """
+    mode = _without_search(gradients, compares_gradients, step)
+    return replace(mode, row_per_task=True, searches=True) if step < search_steps else mode
+
+
+def _without_search(gradients: Gradients, compares_gradients: bool, step: int) -> StepMode:
     if not compares_gradients:
         return StepMode(step, "losses", row_per_task=False, audits=False)
     if gradients.space == "representation":

@@ -8,7 +8,16 @@ import pytest
 from pipelines.dashboard_panels import Option, fill, read_panels, read_variables, repeated
 from recsys_mtl.exporter.actor import RunExporter
 from recsys_mtl.exporter.snapshot import Attempt, CheckpointInfo
-from recsys_mtl.gradients.methods import gradnorm, gradops, pcgrad
+from recsys_mtl.gradients.methods import (
+    cagrad,
+    gradnorm,
+    gradops,
+    gradvac,
+    imtl_g,
+    mgda,
+    pcgrad,
+    pcgrad_dw,
+)
 from recsys_mtl.gradients.methods.contract import Diagnostic
 from recsys_mtl.metrics.columns import trace_columns
 from tests.deploy.dashboard import METRICS, metrics_in, queries
@@ -21,6 +30,11 @@ KNOWN = {"run": "r", "rate_window": "1m", "span": "1h"}
 METHODS: dict[str, tuple[Diagnostic, ...]] = {
     "gradops": gradops.DIAGNOSTICS,
     "pcgrad": pcgrad.DIAGNOSTICS,
+    "pcgrad_dw": pcgrad_dw.DIAGNOSTICS,
+    "gradvac": gradvac.DIAGNOSTICS,
+    "cagrad": cagrad.DIAGNOSTICS,
+    "imtl_g": imtl_g.DIAGNOSTICS,
+    "mgda": mgda.DIAGNOSTICS,
     "gradnorm": gradnorm.DIAGNOSTICS,
     "uniform": (),
     "made up": MADE_UP,

@@ -30,7 +30,8 @@ from tests.distributed.plain_methods import plain_method
 
 
 def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Losses, weights and coefficients of each step [steps, T], then every parameter and table.
+    """Losses, weights and coefficients of each step [steps, T], then every parameter and table;
+    and of each step the products of the tasks' gradients in each layer and table [steps, L, T, T].
 
     With gradient descent on the dense part and the tables, without clipping.
     """
@@ -45,6 +46,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
     own = {n: p for task in range(tasks) for n, p in body.task_parameters(task).items()}
     shared, tables, weigh = body.shared_parameters(), initial_tables(config), plain_method(config)
     found: dict[str, list[Tensor]] = {"losses": [], "weights": [], "coefficients": []}
+    grams = []
     cached = torch.ones(tasks).double(), torch.ones(tasks).double()
     stream = BatchStream(
         manifest, plan, config.data, rank=0, world_size=1, first_step=0, last_step=steps
@@ -61,6 +63,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
                 like=torch.zeros(()).double(),
             )
             evidence = gradients_of(config, body, batch, tables, masks)
+            grams.append(grams_of_parts(body, evidence))
             if batch.step % config.gradients.refresh_interval_steps == 0:
                 cached = weigh(
                     batch.step,
@@ -84,6 +87,7 @@ def train_plainly(run_yaml: str, steps: int, overrides: tuple[str, ...] = ()) ->
             for name, value in zip(found, (evidence.losses, weights, coefficients), strict=True):
                 found[name].append(value)
     return {name: torch.stack(values) for name, values in found.items()} | {
+        "grams": torch.stack(grams),
         "parameters": {name: p.detach() for name, p in (shared | own).items()},
         "tables": {f"tables.{name}": table.detach() for name, table in tables.items()},
     }
@@ -160,6 +164,14 @@ def gradients_of(
         compared=side_by_side(compared, len(tasks)),
         last_layer=side_by_side(last, len(tasks)),
     )
+
+
+def grams_of_parts(body: MultiTaskBody, found: PlainGradients) -> Tensor:
+    """[L, T, T] Products of the tasks' gradients in each shared layer, then in each table."""
+    layers = [[found.shared[name] for name in names] for names in body.shared_layers().values()]
+    parts = [*layers, *([table] for table in found.tables.values())]
+    rows = [side_by_side(part, len(found.losses)) for part in parts]
+    return torch.stack([row @ row.T for row in rows])
 
 
 def side_by_side(gradients: list[Tensor], num_tasks: int) -> Tensor:

@@ -1,18 +1,14 @@
 """Judge a log and score it on gloo workers without Ray.
 
-    python tests/distributed/scored_by_workers.py WORKERS RUN LOG OUT
-
-Left in the folder OUT: evaluation.json, and predicted/ with a file per file of the log.
+Left in the folder `out`: evaluation.json, and predicted/ with a file per file of the log.
 """
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from recsys_mtl.data.manifest import read_manifest
 from recsys_mtl.distributed.context import WorkerContext
@@ -49,9 +45,3 @@ def run_worker(rank: int, world_size: int, run_url: str, log_url: str, out: Path
     if rank == 0:
         (out / "evaluation.json").write_text(json.dumps(found))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    workers, (run, log, folder) = int(sys.argv[1]), sys.argv[2:]
-    arguments = (workers, run, log, Path(folder))
-    mp.start_processes(run_worker, args=arguments, nprocs=workers, start_method="fork")

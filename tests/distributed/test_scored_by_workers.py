@@ -1,9 +1,6 @@
 """Evaluation and prediction say the same on one worker and on three, two of which have padding."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,9 @@ import pytest
 
 from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.launch import launch
+from tests.distributed.gloo import run_on_workers
+from tests.distributed.scored_by_workers import run_worker
 
-PROGRAM = Path(__file__).parent / "scored_by_workers.py"
 RUN = """\
 run: {name: run, storage_path: FOLDER/runs}
 data:
@@ -66,13 +64,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for workers in (1, 3):
         left[workers] = folder / str(workers)
         left[workers].mkdir()
-        places = (folder / "runs" / "run", folder / "log", left[workers])
-        subprocess.run(
-            [sys.executable, str(PROGRAM), str(workers), *map(str, places)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            timeout=240,
-            check=True,
-        )
+        places = (str(folder / "runs" / "run"), str(folder / "log"), left[workers])
+        run_on_workers(run_worker, workers, *places)
     return left
 
 

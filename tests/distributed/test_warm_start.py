@@ -1,9 +1,6 @@
 """A model that begins with another one's values: what is taken, what is new, what is dropped."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-PROGRAM = Path(__file__).parent / "warm_started.py"
+from tests.distributed.gloo import run_on_workers
+from tests.distributed.warm_started import run_worker
+
 ROWS = 200
 OLD = """\
 run: {name: old}
@@ -28,6 +27,7 @@ data:
     city: {kind: id, rows: 20, embedding_dim: 4}
     price: {kind: dense}
     age: {kind: dense}
+    tier: {kind: one_hot, column: city, vocabulary: [3, 1, 2]}
   labels: {purchase: buy, cart: cart}
   lanes: 2
 model: {bottom_hidden_sizes: [12, 6], BODY}
@@ -38,7 +38,8 @@ training: {global_batch_size: 64}
 """
 # item is called product, seen watched, age years and purchase paid; a new table has taken the name
 # item; shop and a second list over product's table are new (the list stands before the one that was
-# there); city has become a number, wish is a new task, and price comes after age with another mean.
+# there); city has become a number, wish is a new task, price comes after age with another mean, and
+# tier's vocabulary has 9 instead of 2.
 NEW = """\
 run:
   name: new
@@ -58,6 +59,7 @@ data:
     years: {kind: dense, column: age}
     price: {kind: dense, mean: 100.0}
     city: {kind: dense}
+    tier: {kind: one_hot, column: city, vocabulary: [1, 9, 3]}
   labels: {wish: wish, paid: buy, cart: cart}
   lanes: 2
 model: {bottom_hidden_sizes: [12, 6], BODY}
@@ -94,12 +96,7 @@ def warm_started(folder: Path, workers: int, body: str) -> WarmStart:
     log = write_log(folder)
     for name, text in (("old", OLD), ("new", NEW)):
         (folder / f"{name}.yaml").write_text(text.replace("LOG", log).replace("BODY", body))
-    subprocess.run(
-        [sys.executable, str(PROGRAM), str(workers), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=240,
-        check=True,
-    )
+    run_on_workers(run_worker, workers, folder)
     report = json.loads((folder / "report.json").read_text())
     return WarmStart(torch.load(folder / "old.pt"), torch.load(folder / "new.pt"), report)
 
@@ -127,6 +124,8 @@ def test_the_bottom_takes_the_columns_of_the_features_in_both(begun: WarmStart) 
     # Columns there: user 0-8, item 8-12, seen 12-16, city 16-20, price 20, age 21. Here: shop 0-4,
     # user 4-12, product 12-16, liked 16-20, watched 20-24, item 24-28, years 28, price 29, city 30.
     pairs = [(4, 12, 0), (12, 16, 8), (20, 24, 12), (28, 29, 21), (29, 30, 20)]
+    # Tier there: 3, 1, 2, other, null from 22 on. Here: 1, 9 (another value there), 3, other, null.
+    pairs += [(31, 32, 23), (32, 33, 25), (33, 34, 22), (34, 35, 25), (35, 36, 26)]
     for kind in ("", "first_moment.", "second_moment."):
         here = begun.new[f"{kind}bottom.layers.0.weight"]
         there = begun.old[f"{kind}bottom.layers.0.weight"]
@@ -158,7 +157,11 @@ def test_what_is_new_and_what_is_dropped_is_reported(begun: WarmStart) -> None:
     }
     assert report["new_features"] == ["shop", "liked", "item", "city"]
     assert report["dropped_features"] == ["city"]
-    assert report["changed"] == ["price: mean 0 -> 100", "city: kind id -> dense"]
+    assert report["changed"] == [
+        "price: mean 0 -> 100",
+        "city: kind id -> dense",
+        "tier: vocabulary with 1 more values (9), without 1 values (2)",
+    ]
     known = {*report["matched"], *report["new"]}
     assert known == {n for n in begun.new if not n.startswith(("method.", "cached_", "window."))}
 

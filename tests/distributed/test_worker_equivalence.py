@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.distributed.plain_torch import train_plainly
+from tests.distributed.train_steps import train_variants
 
-SCRIPT = Path(__file__).with_name("train_steps.py")
 STEPS = 20
 RUN = """
 run: {{name: equivalence, seed: 3}}
@@ -147,21 +147,17 @@ def outcomes(
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             found = {
-                world_size: train(run_yaml, world_size, STEPS, {n: VARIANTS[n] for n in chosen})
+                world_size: train(run_yaml, world_size, {n: VARIANTS[n] for n in chosen})
                 for world_size, chosen in names.items()
             }
             torch.save(found, made)
     return dict(torch.load(made))
 
 
-def train(
-    run_yaml: Path, world_size: int, steps: int, variants: dict[str, list[str]], **environment: str
-) -> dict[str, Outcome]:
+def train(run_yaml: Path, world_size: int, variants: dict[str, list[str]]) -> dict[str, Outcome]:
     """What each variant of the run comes to, on so many gloo workers."""
     out = run_yaml.with_name(f"out_{world_size}.pt")
-    arguments = (run_yaml, world_size, steps, out, json.dumps(variants))
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=400, env=os.environ | environment)
+    train_variants(run_yaml, world_size, STEPS, out, variants)
     return dict(torch.load(out))
 
 
@@ -259,7 +255,13 @@ def test_the_triton_kernels_train_what_torch_trains(run_yaml: Path) -> None:
     dense = "optimizer.dense={kind: adamw, learning_rate: 0.01, weight_decay: 5.0}"
     adam = [dense, "training.gradient_clip_norm=0.05"]
     variants = {b: [*adam, f"gradients.backend={b}"] for b in ("torch", "triton")}
-    found = train(run_yaml, 2, 3, variants, TRITON_INTERPRET="1")
+    out = run_yaml.with_name("interpreted.pt")
+    arguments = (run_yaml, 2, 3, out, json.dumps(variants))
+    command = [sys.executable, "-m", "tests.distributed.train_steps", *map(str, arguments)]
+    # Triton reads the variable when it is imported: only a new process will do.
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run(command, check=True, timeout=400, env=environment)
+    found = torch.load(out)
     for name in ("losses", "weights", "coefficients", "parameters"):
         ours, theirs = found["triton"][name], found["torch"][name]
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -1,21 +1,21 @@
 """Train a run's first steps on gloo workers without Ray, and save what came of it.
 
-    python tests/distributed/train_steps.py RUN.yaml WORKERS STEPS OUT.pt VARIANTS
+    python -m tests.distributed.train_steps RUN.yaml WORKERS STEPS OUT.pt VARIANTS
 
 VARIANTS is a JSON object, name to overrides (`a.b=value`) of RUN.yaml. OUT.pt holds, for each
 variant, losses and weights of each step [steps, T], and at the end the bottom, the heads and every
-table whole. Several variants share the processes, whose imports take longer than their steps.
+table whole.
 """
 
 import argparse
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from recsys_mtl.config import RunConfig
 from recsys_mtl.config.file import load_config
@@ -27,6 +27,7 @@ from recsys_mtl.train import train_step
 from recsys_mtl.worker.build import build
 from recsys_mtl.worker.counts import count_globally
 from recsys_mtl.worker.state import Worker
+from tests.distributed.gloo import run_on_workers
 
 
 def run_worker(
@@ -55,7 +56,7 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     manifest = read_manifest(config.data.train, config.data)
     worker = build(config, context, manifest)
     unknown = torch.full((len(config.task_names), len(config.task_names)), torch.nan)
-    losses, weights, coefficients, grams, opposed = [], [], [], [], []
+    losses, weights, coefficients, grams, opposed, pairs = [], [], [], [], [], []
     stream = BatchStream(
         manifest,
         worker.plan,
@@ -67,18 +68,21 @@ def train(config: RunConfig, context: WorkerContext, steps: int) -> dict[str, An
     )
     with stream as batches:
         for batch in batches:
-            counts = count_globally(batch, stop_asked=False)
-            record, _ = train_step(worker, batch, counts, PhaseClock())
+            counted = count_globally(batch, stop_asked=False)
+            record, _ = train_step(worker, batch, counted, PhaseClock())
             losses.append(record.losses)
             weights.append(record.weighting.weights)
             coefficients.append(record.weighting.coefficients)
             grams.append(unknown if record.gram is None else record.gram)
             opposed.append(record.opposes)
+            counts = record.conflicts
+            pairs.append(None if counts is None else (counts.conflicting, counts.compared))
     return {
         "losses": torch.stack(losses),
         "weights": torch.stack(weights),
         "coefficients": torch.stack(coefficients),
         "opposed": opposed,
+        "pairs": pairs,
         "plan": worker.model.tables.plan if worker.model.tables is not None else {},
         "grams": torch.stack(grams),
         "parameters": {
@@ -108,24 +112,28 @@ def whole_tables(worker: Worker) -> dict[str, torch.Tensor]:
     return tables
 
 
+def train_variants(
+    run_yaml: str | Path, world_size: int, steps: int, out: Path, variants: dict[str, list[str]]
+) -> None:
+    """Train each variant on so many workers, all in the same processes."""
+    configs = {name: load_config(run_yaml, tuple(sets)) for name, sets in variants.items()}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run_on_workers(run_worker, world_size, port, configs, steps, str(out))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run_yaml")
     parser.add_argument("world_size", type=int)
     parser.add_argument("steps", type=int)
-    parser.add_argument("out")
+    parser.add_argument("out", type=Path)
     parser.add_argument("variants", type=json.loads)
     options = parser.parse_args()
-    configs = {
-        name: load_config(options.run_yaml, tuple(overrides))
-        for name, overrides in options.variants.items()
-    }
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = (options.world_size, port, configs, options.steps, options.out)
-    # Forked: each would import for seconds what has been imported here.
-    mp.start_processes(run_worker, args=arguments, nprocs=options.world_size, start_method="fork")
+    train_variants(
+        options.run_yaml, options.world_size, options.steps, options.out, options.variants
+    )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
 """Train one model for two steps, save it, and begin another one with its values; on gloo workers.
 
-    python tests/distributed/warm_started.py WORKERS FOLDER
-
-FOLDER has old.yaml and new.yaml. Left there: old.pt and new.pt, every tensor by name at the moment
-of saving and before the first step, and report.json.
+The folder has old.yaml and new.yaml. Left there: old.pt and new.pt, every tensor by name at the
+moment of saving and before the first step, and report.json.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from recsys_mtl.config import RunConfig
@@ -96,8 +92,3 @@ def keep(worker: Worker, path: Path) -> None:
             tensor[place] = values
     if dist.get_rank() == 0:
         torch.save(whole, path)
-
-
-if __name__ == "__main__":
-    workers, where = int(sys.argv[1]), Path(sys.argv[2])
-    mp.start_processes(run_worker, args=(workers, where), nprocs=workers, start_method="fork")

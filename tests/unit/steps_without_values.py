@@ -125,6 +125,13 @@ def cases() -> Iterator[tuple[str, Sections]]:
                     continue
                 sections = {"model": settings, "gradients": gradients, "method": {"kind": method}}
                 yield f"{method}, {mode}, {model}", sections
+    # Steps that count conflicts take other ways where they would have one row for all tasks.
+    recon = {"threshold": -0.1, "search_share": 1.0}
+    for model, settings in MODELS.items():
+        uniform = {"kind": "uniform"}
+        yield f"search, {model}", {"model": settings, "method": uniform, "recon": recon}
+    for mode, gradients in MODES.items():
+        yield f"search, {mode}", {"gradients": gradients, "recon": recon}
 
 
 def config_of(sections: Sections, **training: Any) -> RunConfig:
@@ -143,7 +150,8 @@ def config_of(sections: Sections, **training: Any) -> RunConfig:
         "model": sections.get("model", MODELS["bottom"]),
         "method": sections.get("method", {"kind": "gradops"}),
         "gradients": {"backend": "torch"} | sections.get("gradients", {}),
-        "training": {"global_batch_size": BATCH, "log_interval_steps": 1} | training,
+        "recon": sections.get("recon"),
+        "training": {"global_batch_size": BATCH, "log_interval_steps": 1, "epochs": 4} | training,
     }
     return RunConfig.model_validate(tree, strict=False)
 
@@ -153,8 +161,8 @@ class FakeTables(ShardedTables):
 
     def __init__(self, device: torch.device) -> None:
         self._weight = torch.empty(20, 12, device=device, requires_grad=True)
-        self._owned = [OwnedShards([OwnedFeature(0, 8), OwnedFeature(10, 4)], device)]
-        self._device = device
+        self._owned = [OwnedShards([OwnedFeature(0, 8, 0), OwnedFeature(10, 4, 1)], device)]
+        self._device, self._owners = device, ["user", "items"]
 
     def look_up(self, ids: IdBags, learning_rate_factor: float) -> Lookup:
         output = self._weight[:BATCH] * 1.0

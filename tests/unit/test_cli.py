@@ -26,6 +26,7 @@ data:
     row: {kind: id, rows: 1000, embedding_dim: 8}
     tags: {kind: id, column: words, rows: 50, embedding_dim: 8}
     price: {kind: dense}
+    first: {kind: one_hot, column: row, vocabulary: [0, 1, 2]}
   labels: {purchase: buy}
 method: {kind: gradops}
 training: {global_batch_size: 64}
@@ -63,14 +64,19 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
     read = [
         "  2 id features: row, words",
         "  1 dense features: price",
-        "  1 label(s): purchase (buy)",
+        "  1 one_hot features, 5 inputs: row",
     ]
+    outside = "of the first {} rows hold a value that its vocabulary lacks, such as 3, 4, 5"
     train, evaluation = run_yaml.parent / "train", run_yaml.parent / "eval"
     assert capsys.readouterr().out.splitlines() == [
         f"data.train: 1,006 rows in 2 file(s), 3 row group(s) of at most 1,000 rows: {train}",
         *read,
+        f"    first: 99.7% {outside.format('1,000')}",
+        "  1 label(s): purchase (buy)",
         f"data.eval: 30 rows in 1 file(s), 1 row group(s) of at most 30 rows: {evaluation}",
         *read,
+        f"    first: 90.0% {outside.format('30')}",
+        "  1 label(s): purchase (buy)",
     ]
 
 
@@ -85,7 +91,7 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
         (
             "kind: gradops",
             "kind: gradpos",
-            ["method.kind:", "unknown 'gradpos'", "allowed: uniform, gradops, pcgrad"],
+            ["method.kind:", "unknown 'gradpos'", "allowed: uniform, gradops, gradops_static"],
         ),
         (
             "run: {name: demo}",

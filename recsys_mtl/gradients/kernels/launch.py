@@ -9,7 +9,7 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
 from recsys_mtl.gradients.backend import check_num_tasks
-from recsys_mtl.gradients.gram import check_task_gradients
+from recsys_mtl.gradients.gram import check_gram, check_task_gradients
 from recsys_mtl.gradients.kernels.algebra import coefficients_kernel
 from recsys_mtl.gradients.kernels.combine import (
     adam_factors_kernel,
@@ -17,8 +17,8 @@ from recsys_mtl.gradients.kernels.combine import (
     combined_adam_kernel,
 )
 from recsys_mtl.gradients.kernels.gram import partial_products_kernel, sum_partials_kernel
-from recsys_mtl.gradients.methods.gradops import GradOPSCoefficients, check_gram
-from recsys_mtl.gradients.min_norm import ROUNDS_PER_TASK
+from recsys_mtl.gradients.methods.gradops import GradOPSCoefficients, check_alpha
+from recsys_mtl.gradients.nonnegative_least_squares import ROUNDS_PER_TASK
 
 _WARPS = 4
 _THREADS = 32 * _WARPS
@@ -91,7 +91,8 @@ def gradops_coefficients(
         TypeError: not float64.
         ValueError: not square, no task or more than 16, or alpha not finite.
     """
-    check_gram(gram, alpha)
+    check_gram(gram)
+    check_alpha(alpha)
     num_tasks = gram.shape[0]
     check_num_tasks(num_tasks)
     size = triton.next_power_of_2(num_tasks)

@@ -20,6 +20,9 @@ tasks' gradients, and one backward serves all tasks."""
 MethodState = Mapping[str, Tensor]
 """What a method remembers between steps, by name; a checkpoint holds it."""
 
+InitialState = Callable[[int], MethodState]
+"""From the number of tasks to the state before the first step, on the CPU."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -84,7 +87,7 @@ class Method:
     """What `weigh_tasks` reads of its evidence."""
     weigh_tasks: Callable[[Evidence, MethodState], tuple[TaskWeighting, MethodState]]
     """Pure: the state that it returns has the same names, shapes and dtypes as the one it gets."""
-    initial_state: Callable[[int], MethodState] = no_state
+    initial_state: InitialState = no_state
     """The state before the first step for T tasks, on the CPU."""
     diagnostics: tuple[Diagnostic, ...] = ()
     """What `weigh_tasks` reports, each with a name of its own."""

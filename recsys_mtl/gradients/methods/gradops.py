@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys_mtl.gradients.gram import correlations
+from recsys_mtl.gradients.elimination import eliminate
+from recsys_mtl.gradients.gram import check_gram, correlations
 from recsys_mtl.gradients.methods.contract import (
     Diagnostic,
     Evidence,
@@ -26,7 +27,7 @@ from recsys_mtl.gradients.methods.contract import (
     Need,
     TaskWeighting,
 )
-from recsys_mtl.gradients.min_norm import min_norm
+from recsys_mtl.gradients.min_norm import min_norm_step
 
 NEEDS: frozenset[Need] = frozenset({"gram"})
 DIAGNOSTICS = (
@@ -95,7 +96,28 @@ def gradops_coefficients(
         TypeError: not float64.
         ValueError: not square, no task, or alpha not finite.
     """
-    check_gram(gram, alpha)
+    check_gram(gram)
+    check_alpha(alpha)
+
+    def powers(contributions: Tensor, kept: Tensor) -> Tensor:
+        return _weights(contributions, kept, alpha)
+
+    return deconflicted_coefficients(gram, powers, zero_sine_squared=zero_sine_squared)
+
+
+def deconflicted_coefficients(
+    gram: Tensor,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    *,
+    zero_sine_squared: float,
+) -> GradOPSCoefficients:
+    """GradOPS's projected gradients g'_i under any weights; the min-norm point where none is left.
+
+    Args:
+        gram: [T, T] float64.
+        weigh: from R_i [T] and where g'_i != 0 [T] bool to the weights [T], 0 for g'_i = 0.
+        zero_sine_squared: as in `gradops_coefficients`.
+    """
     finite = gram.isfinite().all()
     gram = torch.where(finite, gram, 0.0)
     norms, correlation = correlations(gram)
@@ -106,7 +128,7 @@ def gradops_coefficients(
 
     kept_squared = torch.where(conflicting, sine_squared, present.double())
     contributions = _contributions(norms, correlation, conflicting, sine_squared)
-    weights = _weights(contributions, kept_squared > 0, alpha)
+    weights = weigh(contributions, kept_squared > 0)
     scaled_weights = weights * norms
     removed = torch.where(conflicting, scaled_weights, 0.0) @ regression
     coefficients = torch.where(present, (scaled_weights - removed) / norms, 0.0)
@@ -114,7 +136,7 @@ def gradops_coefficients(
     used_min_norm = present.any() & ~kept_squared.any()
     # On a CPU reading a flag costs nothing, so the iterations are run only where they are needed.
     if gram.device.type != "cpu" or bool(used_min_norm):
-        convex = _min_norm_step(gram, zero_sine_squared)
+        convex = min_norm_step(gram, zero_sine_squared=zero_sine_squared)
         weights = torch.where(used_min_norm, convex, weights)
         coefficients = torch.where(used_min_norm, convex, coefficients)
     return GradOPSCoefficients(
@@ -131,9 +153,8 @@ def gradops_coefficients(
 def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[Tensor, Tensor]:
     """Least squares of every unit gradient on all the others, as one batch of T eliminations.
 
-    Each takes as next pivot the gradient that is farthest from the span of those taken before,
-    and stops where no squared sine exceeds the limit: dependent gradients add nothing to a span,
-    and a ridge or a pseudo-inverse of the whole matrix would leave negative products.
+    Dependent gradients add nothing to the others' span; a ridge or a pseudo-inverse of the whole
+    matrix would leave negative products.
 
     Args:
         correlation: [T, T] float64, diagonal 1, or 0 for a zero gradient.
@@ -144,22 +165,10 @@ def _regress_on_others(correlation: Tensor, zero_sine_squared: float) -> tuple[T
         could be rounding.
     """
     num_tasks = len(correlation)
-    tasks = torch.arange(num_tasks, device=correlation.device)
-    itself = tasks[:, None] == tasks
-    waiting = ~itself  # [target, task]
-    tableau = correlation.repeat(num_tasks, 1, 1)  # [target, row, column]
-    for _ in range(num_tasks - 1):
-        residuals = torch.where(waiting, tableau.diagonal(dim1=1, dim2=2), 0.0)
-        residual, pivot = residuals.max(dim=1)
-        independent = residual > zero_sine_squared
-        is_pivot = (tasks == pivot[:, None]) & independent[:, None]
-        # Without a pivot both are zero, and the elimination changes nothing.
-        column = (tableau * is_pivot[:, None, :]).sum(dim=2)
-        divisor = torch.where(independent, residual, 1.0)
-        row = (tableau * is_pivot[:, :, None]).sum(dim=1) / divisor[:, None]
-        eliminated = tableau - column[:, :, None] * row[:, None, :]
-        tableau = torch.where(is_pivot[:, :, None], row[:, None, :], eliminated)
-        waiting = waiting & ~is_pivot
+    itself = torch.eye(num_tasks, dtype=torch.bool, device=correlation.device)
+    tableau, waiting = eliminate(
+        correlation, ~itself, rounds=num_tasks - 1, zero_sine_squared=zero_sine_squared
+    )
     targets = tableau.diagonal(dim1=0, dim2=2).T  # [target, row]: the column of the target itself
     regression = torch.where(waiting | itself, 0.0, targets)
     sine_squared = targets.diagonal()
@@ -193,20 +202,6 @@ def _weights(contributions: Tensor, kept: Tensor, alpha: float) -> Tensor:
     return torch.where(kept, kept.sum() * shares, 0.0)
 
 
-def _min_norm_step(gram: Tensor, zero_sine_squared: float) -> Tensor:
-    """Weights of the min-norm point, [T]; all 0 where that point is zero: no direction helps.
-
-    It counts as zero where it is as short beside the longest lambda_i g_i, which then nearly
-    cancel, as a dependent gradient's remainder is beside the gradient.
-    """
-    weights = min_norm(gram)
-    norms, correlation = correlations(gram)
-    lengths = weights * norms
-    norm_squared = lengths @ correlation @ lengths
-    is_zero = norm_squared <= zero_sine_squared * lengths.amax().square()
-    return torch.where(is_zero, 0.0, weights)
-
-
 def weigh_tasks(
     evidence: Evidence,
     state: MethodState,
@@ -221,19 +216,20 @@ def weigh_tasks(
         coefficients: that function, or the backend's own with its signature.
     """
     assert evidence.gram is not None
-    found = coefficients(evidence.gram, alpha=alpha)
+    return weighting_of(coefficients(evidence.gram, alpha=alpha)), state
+
+
+def weighting_of(found: GradOPSCoefficients) -> TaskWeighting:
+    """What a step takes of them, with the numbers that `DIAGNOSTICS` names."""
     diagnostics = {
         "contribution": found.contributions,
         "share_kept": found.shares_kept,
         "min_norm": found.used_min_norm,
     }
-    return TaskWeighting(found.coefficients, found.weights, diagnostics), state
+    return TaskWeighting(found.coefficients, found.weights, diagnostics)
 
 
-def check_gram(gram: Tensor, alpha: float) -> None:
-    if gram.dtype != torch.float64:
-        raise TypeError(f"gram has dtype {gram.dtype}; pass float64, as gram_matrix returns it.")
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:
-        raise ValueError(f"gram has shape {tuple(gram.shape)}; it must be [T, T] with T >= 1.")
+def check_alpha(alpha: float) -> None:
+    """Raises ValueError for an exponent of Eq. 5 that is not finite."""
     if not math.isfinite(alpha):
         raise ValueError(f"alpha is {alpha}; it must be a finite number.")

@@ -63,17 +63,34 @@ def pcgrad_coefficients(gram: Tensor, order: Tensor) -> PCGradCoefficients:
         order: [T, T - 1] int64: in row i all other tasks, in the order of task i's projections.
     """
     norms, correlation = correlations(gram)
-    present = norms > 0
-    tasks = torch.arange(len(gram), device=gram.device)
-    # Row i: g_i^PC / |g_i| as a combination of unit gradients, so that no ratio of norms is lost.
-    combinations = torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    combinations = project_in_order(correlation, order)
+    coefficients = torch.where(norms > 0, norms @ combinations / norms, 0.0)
+    return PCGradCoefficients(coefficients, shares_kept(correlation, combinations))
+
+
+def project_in_order(correlation: Tensor, order: Tensor) -> Tensor:
+    """Each g_i^PC / |g_i| as a combination of unit gradients, so that no ratio of norms is lost.
+
+    Args:
+        correlation: [T, T] float64, as `correlations` returns it.
+        order: [T, T - 1] int64, as in `pcgrad_coefficients`.
+
+    Returns:
+        [T, T] float64, row i for task i; no entry is negative.
+    """
+    tasks = torch.arange(len(correlation), device=correlation.device)
+    combinations = torch.eye(len(correlation), dtype=torch.float64, device=correlation.device)
     for others in order.unbind(dim=1):
         is_other = tasks == others[:, None]
         products = torch.where(is_other, combinations @ correlation, 0.0)
         combinations = combinations + products.clamp(max=0.0).neg()
-    kept_squared = (combinations @ correlation * combinations).sum(dim=1)
-    coefficients = torch.where(present, norms @ combinations / norms, 0.0)
-    return PCGradCoefficients(coefficients, kept_squared.clamp(0.0, 1.0).sqrt())
+    return combinations
+
+
+def shares_kept(correlation: Tensor, combinations: Tensor) -> Tensor:
+    """[T] |g_i^PC| / |g_i| for the combinations of unit gradients that `project_in_order` gives."""
+    squared = (combinations @ correlation * combinations).sum(dim=1)
+    return squared.clamp(0.0, 1.0).sqrt()
 
 
 def draw_order(num_tasks: int, seed: int, step: int) -> Tensor:
@@ -91,6 +108,14 @@ def draw_order(num_tasks: int, seed: int, step: int) -> Tensor:
     return torch.tensor(others, dtype=torch.int64).view(num_tasks, num_tasks - 1)
 
 
+def order_of_step(evidence: Evidence) -> Tensor:
+    """The order of a step's projections, [T, T - 1] int64 on the device of its Gram."""
+    assert evidence.gram is not None
+    order = draw_order(len(evidence.gram), evidence.seed, evidence.step)
+    # Without non_blocking the host would wait until the device has done all that came before.
+    return order.to(evidence.gram.device, non_blocking=True)
+
+
 def weigh_tasks(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, MethodState]:
     """PCGrad as a step asks for it, with an order of its own for each step; it remembers nothing.
 
@@ -98,8 +123,6 @@ def weigh_tasks(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, 
     """
     gram = evidence.gram
     assert gram is not None
-    order = draw_order(len(gram), evidence.seed, evidence.step)
-    # Without non_blocking the host would wait until the device has done all that came before.
-    found = pcgrad_coefficients(gram, order.to(gram.device, non_blocking=True))
+    found = pcgrad_coefficients(gram, order_of_step(evidence))
     diagnostics = {"share_kept": found.shares_kept}
     return TaskWeighting(found.coefficients, found.coefficients, diagnostics), state

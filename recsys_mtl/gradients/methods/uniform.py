@@ -4,9 +4,16 @@
 
 import torch
 
-from recsys_mtl.gradients.methods.contract import Evidence, MethodState, Need, TaskWeighting
+from recsys_mtl.gradients.methods.contract import (
+    Diagnostic,
+    Evidence,
+    MethodState,
+    Need,
+    TaskWeighting,
+)
 
 NEEDS: frozenset[Need] = frozenset()
+DIAGNOSTICS: tuple[Diagnostic, ...] = ()
 
 
 def weigh_tasks(evidence: Evidence, state: MethodState) -> tuple[TaskWeighting, MethodState]:

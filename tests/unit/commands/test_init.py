@@ -141,6 +141,43 @@ def test_names_that_yaml_or_the_configuration_cannot_hold_are_spelt_anew(
     assert columns == {"user_id", "price", "a b", "a-b", "on", "2nd"}
 
 
+def test_columns_of_few_values_are_written_one_hot_where_one_asks_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(5)
+    words = ["yes", "1e-3", "", "Łódź", "😀", "a'b\"c, ]", "\x85", None]
+    data = log(
+        tmp_path / "log",
+        answer=rng.choice(np.array(words, dtype=object), 2_000),
+        level=pa.array(rng.choice([7, -1, 3, None], 2_000)),
+        colour=pa.array(rng.choice(["red", "blue"], 2_000)).dictionary_encode(),
+        tags=[["a"], ["b", "a"]] * 1_000,
+        city=rng.choice([f"city{n}" for n in range(9)], 2_000),
+    )
+    text = written(tmp_path, capsys, "--data", data, "--one-hot", 7)
+    config = config_of(tmp_path)
+    found = {name: f.vocabulary for name, f in config.data.one_hot_features()}
+    assert found == {
+        "answer": tuple(sorted(word for word in words if word is not None)),
+        "level": (-1, 3, 7),
+        "colour": ("blue", "red"),
+    }
+    assert {name for name, _ in config.data.id_features()} == {"user_id", "tags", "city"}
+    assert "# 7 strings; 1" in text
+    assert launch(config)["steps"] == 3
+    assert "one_hot" not in written(tmp_path, capsys, "--data", data)
+
+
+@pytest.mark.parametrize("number", ["many", "-1", "5000", "1.5"])
+def test_a_number_of_values_that_no_vocabulary_has_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["init", "--data", str(tmp_path), "--one-hot", number])
+    assert ended.value.code == 2
+    assert f"--one-hot: {number!r} is no number of values from 0 to 4096" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changed", "arguments", "sentence"),
     [

@@ -166,11 +166,11 @@ REFUSALS = [
     ),
     (
         "method={alpha: 1}",
-        "method: needs the key kind, one of uniform, gradops, pcgrad, gradnorm (",
+        "method: needs the key kind, one of uniform, gradops, gradops_static, dw, ",
     ),
     (
-        "method.kind=mgda",
-        "method.kind: unknown 'mgda'; allowed: uniform, gradops, pcgrad, grad",
+        "method.kind=nash",
+        "method.kind: unknown 'nash'; allowed: uniform, gradops, gradops_static, d",
     ),
     ("method.alfa=1", "method.alfa: unknown key (value 1); did you mean alpha? allowed: kind, "),
     ("metrics.port=70000", "metrics.port: 70000 is no port from 0 to 65535 and no range"),
@@ -182,7 +182,38 @@ REFUSALS = [
     ("data.labels={}", "data.labels: must not be empty (found {})"),
     ("data.labels.a-b=x", "data.labels.a-b: 'a-b' cannot be a name; allowed: letters, digits and"),
     ("data.features.1a={kind: dense}", "data.features.1a: '1a' cannot be a name; allowed: "),
-    ("data.features.x={kind: dens}", "data.features.x.kind: unknown 'dens'; allowed: id, dense"),
+    (
+        "data.features.x={kind: dens}",
+        "data.features.x.kind: unknown 'dens'; allowed: id, dense, one_hot",
+    ),
+    *(
+        (
+            f"data.features.x={{kind: one_hot, vocabulary: {given}}}",
+            f"data.features.x.vocabulary: {said}",
+        )
+        for given, said in (
+            ("[]", "must not be empty; name the values that have an input of their own"),
+            ("null", "must be a list of strings or integers (found None)"),
+            ("abc", "must be a list of strings or integers (found 'abc')"),
+            ("[yes, no]", "holds True; put texts that YAML reads so (yes, no) in quotes"),
+            ("[a, null]", "holds null, which has an input of its own without being named"),
+            ("[1.5]", "holds 1.5; give strings or integers"),
+            ("[[a]]", "holds ['a']; give strings or integers"),
+            ("[a, 1]", "holds 'a' and 1; give strings alone or integers alone, as the column has"),
+            ("[1, 01]", "names 1 2 times; name each value once"),
+            ("[9223372036854775808]", "holds 9223372036854775808, which has more than 64 bits"),
+            (list(range(4097)), "has 4,097 values, and 4,096 is the most, as each is an input of"),
+        )
+    ),
+    ("data.features.x={kind: one_hot}", "data.features.x.vocabulary: is missing; add it"),
+    (
+        "data.features.x={kind: one_hot, vocabulary: [a], rows: 3}",
+        "data.features.x.rows: unknown key (value 3); allowed: kind, column, vocabulary",
+    ),
+    (
+        "data.features.x={kind: one_hot, column: cart, vocabulary: [0, 1]}",
+        "data.features.x reads column 'cart', the label of task 'cart'",
+    ),
     ("data.features.item.embedding_dim=6", "data.features.item.embedding_dim: must be a multiple"),
     (
         "data.features.item.rows=4294967296",
@@ -296,7 +327,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("override", "expected"), REFUSALS, ids=[o for o, _ in REFUSALS])
+@pytest.mark.parametrize(("override", "expected"), REFUSALS, ids=[o[:99] for o, _ in REFUSALS])
 def test_a_wrong_value_is_refused_in_one_sentence_with_its_path(
     run_yaml: Path, override: str, expected: str
 ) -> None:

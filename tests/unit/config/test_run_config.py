@@ -155,6 +155,14 @@ def test_a_run_may_go_on_with_this_changed(run_yaml: Path, override: str) -> Non
         ("optimizer.dense={kind: adamw}", ["optimizer.dense.kind: 'adam' -> 'adamw'"]),
         ("optimizer.dense={kind: adam, beta1: 0.5}", ["optimizer.dense.beta1: 0.9 -> 0.5"]),
         ("training.global_batch_size=8", ["training.global_batch_size: 64 -> 8"]),
+        (
+            "recon={threshold: 0}",
+            [
+                "recon.search_only: None -> False",
+                "recon.search_share: None -> 0.25",
+                "recon.threshold: None -> 0.0",
+            ],
+        ),
         ("training.gradient_clip_norm=1.0", ["training.gradient_clip_norm: None -> 1.0"]),
     ],
 )
@@ -162,6 +170,19 @@ def test_a_run_cannot_go_on_with_this_changed(
     run_yaml: Path, override: str, told: list[str]
 ) -> None:
     assert changes(run_yaml, override) == told
+
+
+def test_of_long_vocabularies_the_first_difference_is_told(run_yaml: Path) -> None:
+    def run(values: list[int]) -> RunConfig:
+        return load_config(run_yaml, (f"data.features.x={{kind: one_hot, vocabulary: {values}}}",))
+
+    short, long, other = run([3, 1]), run([*range(300)]), run([*range(40), 999, *range(41, 301)])
+    place = "data.features.x.vocabulary"
+    assert changes_between(short, run([1, 3])) == [f"{place}: [3, 1] -> [1, 3]"]
+    assert changes_between(long, other) == [
+        f"{place}: 300 values -> 301 values, of which value 41 is the first that differs "
+        "(40 -> 999)"
+    ]
 
 
 def test_a_label_is_the_same_as_the_name_of_its_column_alone(run_yaml: Path) -> None:

@@ -5,6 +5,11 @@ import pytest
 from recsys_mtl.config import RunConfig, Section, UserError
 from recsys_mtl.config.settings import Setting, all_settings, settings_below
 
+KINDS = (
+    "keys of one kind: uniform, gradops, gradops_static, dw, pcgrad, pcgrad_dw, gradvac, mgda, "
+    "cagrad, imtl_g, upgrad, gradnorm"
+)
+
 
 def one(place: str, kind: str = "") -> Setting:
     found = [s for s in settings_below(place) if ".".join(s.path) == place and s.kind == kind]
@@ -40,7 +45,7 @@ def _sections_below(section: type[Section]) -> list[type[Section]]:
             "list, at least one, each a whole number from 1",
             "[1024, 512, 256, 128]",
         ),
-        ("method", "", "keys of one kind: uniform, gradops, pcgrad, gradnorm", "needed"),
+        ("method", "", KINDS, "needed"),
         ("model.body", "", "keys of one kind: shared_bottom, mmoe", "shared_bottom"),
         ("method.alpha", "gradops", "number", "0.0"),
         ("method.alpha", "gradnorm", "number from 0", "1.5"),

@@ -131,7 +131,7 @@ def test_an_empty_folder_is_taken_and_one_with_files_is_refused(
 ) -> None:
     (tmp_path / "bundle").mkdir()
     assert export(trained, tmp_path / "bundle") == 0
-    assert "run 'served', step 7: 11 features, 6 tables" in capsys.readouterr().out
+    assert "run 'served', step 7: 15 features, 6 tables" in capsys.readouterr().out
     before = {file: file.read_bytes() for file in (tmp_path / "bundle").glob("*.*")}
     assert export(trained, tmp_path / "bundle") == 2
     assert "bundle holds files already; give a folder" in capsys.readouterr().err

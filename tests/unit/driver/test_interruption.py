@@ -6,7 +6,12 @@ import time
 
 import pytest
 
-from recsys_mtl.driver.interruption import ended_by_ctrl_c, in_main_thread, interrupter
+from recsys_mtl.driver.interruption import (
+    ctrl_c_waits,
+    ended_by_ctrl_c,
+    in_main_thread,
+    interrupter,
+)
 
 
 def be_interrupted(seconds: float) -> None:
@@ -73,3 +78,26 @@ def test_another_thread_may_wait_for_ctrl_c_in_vain() -> None:
     thread.start()
     thread.join(timeout=10)
     assert ended == ["as usual"]
+
+
+def interrupt_itself(times: int, seen: list[str]) -> None:
+    with ctrl_c_waits():
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        seen.append("went on")
+
+
+def test_ctrl_c_waits_for_what_must_not_be_cut_short() -> None:
+    seen: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_itself(1, seen)
+    assert seen == ["went on"]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    seen: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_itself(2, seen)
+    assert not seen

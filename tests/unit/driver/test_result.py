@@ -111,6 +111,26 @@ def test_the_result_has_the_rejected_rows_in_all_and_by_reason(tmp_path: Path) -
     assert made["rejected_rows_by_reason"] == {"unreadable": 5, "label": 2}
 
 
+def test_the_result_has_the_pairs_of_a_search_layers_apart_from_tables(tmp_path: Path) -> None:
+    assert result(tmp_path, metrics_of())["recon"] is None
+    metrics = metrics_of()
+    metrics["totals"] |= {
+        "search_steps": 4,
+        "conflicting_pairs": {"bottom.layers.0": 3, "tables.item": 1},
+        "compared_pairs": {"bottom.layers.0": 4, "tables.item": 2},
+    }
+    made = result(tmp_path, metrics, "recon.threshold=-0.1", needs=frozenset())
+    assert made["recon"] == {
+        "threshold": -0.1,
+        "search_steps": 4,
+        "pairs_per_step": 1,
+        "layers": {"bottom.layers.0": 3},
+        "tables": {"item": 1},
+        "compared_pairs": {"layers": {"bottom.layers.0": 4}, "tables": {"item": 2}},
+    }
+    assert made["compared_steps"] == 3, "the search compared the tasks, if the method did not"
+
+
 def test_the_result_says_of_which_rows_it_is(tmp_path: Path) -> None:
     assert result(tmp_path, metrics_of())["data"] == {
         "train": {"url": "clicks/train", "rows": 200, "digest": "abc"},

@@ -51,6 +51,27 @@ def test_products_equal_those_of_whole_tables(data: st.DataObject) -> None:
     assert torch.equal(found.products(), found.products().T)
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_products_of_each_table_are_those_of_its_rows_alone(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    # Two shards may be of one table, and a table may have no shard here.
+    table_of_shard = [data.draw(st.integers(0, 4)) for _ in sizes]
+    table_of_row = torch.tensor(table_of_shard).repeat_interleave(torch.tensor(sizes))
+    num_tasks, num_ids = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 30))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32 - 1)))
+    rows = torch.randint(sum(sizes), (num_ids,), generator=generator)
+    bags = torch.randint(7, (num_ids,), generator=generator).sort().values
+    gradients = [torch.randn(7, 4, generator=generator) for _ in range(num_tasks)]
+    found = found_of(gradients, rows, bags)
+    by_table = found.products_by_table(table_of_row[rows], 5)
+    whole = whole_table_gradients(gradients, rows, bags, sum(sizes))
+    for table in range(5):
+        own = whole[:, table_of_row == table].flatten(1)
+        torch.testing.assert_close(by_table[table], own @ own.T, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(by_table.sum(dim=0), found.products(), rtol=1e-13, atol=1e-13)
+
+
 def test_a_row_that_all_bags_share_loses_nothing_to_rounding() -> None:
     print("seed", torch.seed())
     gradient = torch.rand(200_000, 4)
@@ -68,3 +89,4 @@ def test_sizes_depend_on_the_number_of_ids_alone(num_ids: int) -> None:
     found = found_of(gradients, rows, rows)
     assert found.sums.shape == (2, num_ids, 4)
     assert found.products().shape == (2, 2)
+    assert found.products_by_table(rows, 3).shape == (3, 2, 2)

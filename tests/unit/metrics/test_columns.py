@@ -6,7 +6,7 @@ import pytest
 
 from recsys_mtl.config import UserError
 from recsys_mtl.gradients.methods.contract import Diagnostic
-from recsys_mtl.metrics.columns import trace_columns
+from recsys_mtl.metrics.columns import layer_column, trace_columns
 from tests.unit.metrics.records import MADE_UP, MADE_UP_COLUMNS, TASKS, UNIFORM_COLUMNS
 
 
@@ -56,6 +56,21 @@ def test_a_diagnostic_with_the_name_of_a_column_is_refused(name: str, per_task: 
 def test_a_diagnostic_whose_name_prometheus_cannot_have_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="snake case"):
         trace_columns(TASKS, [Diagnostic(name, "Something.")])
+
+
+def test_layers_and_tables_have_a_column_of_each_count_and_are_known_by_its_name() -> None:
+    layers = ("bottom.layers.0", "tables.item_id")
+    columns = [c for c in trace_columns(TASKS, MADE_UP, layers) if c.layer]
+    assert [column.name for column in columns] == [
+        "conflicting_pairs_bottom.layers.0",
+        "conflicting_pairs_tables.item_id",
+        "compared_pairs_bottom.layers.0",
+        "compared_pairs_tables.item_id",
+    ]
+    assert [layer_column(column.name) for column in columns] == columns
+    assert [
+        layer_column(column.name) for column in MADE_UP_COLUMNS if layer_column(column.name)
+    ] == []
 
 
 def test_a_diagnostic_declared_twice_is_refused() -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from recsys_mtl.data.features import REJECT_REASONS
-from recsys_mtl.metrics.columns import Column
+from recsys_mtl.gradients.conflicts import PairCounts
+from recsys_mtl.metrics.columns import Column, trace_columns
 from recsys_mtl.metrics.phases import PHASE_BUCKETS_SECONDS, PHASES, PhaseClock
 from recsys_mtl.metrics.record import StepRecord, Totals, record_rows
 from tests.unit.metrics.records import (
@@ -21,6 +22,8 @@ from tests.unit.metrics.records import (
     record,
     weighting,
 )
+
+LAYERS = ("bottom.layers.0", "tables.item")
 
 
 def rows_of(
@@ -197,6 +200,35 @@ def test_steps_that_took_products_are_counted_as_compared() -> None:
     totals = Totals()
     totals.add(rows, GRADOPS_COLUMNS, seconds=1.0)
     assert totals.compared_steps == 1
+
+
+def test_pairs_of_a_search_are_counted_layer_by_layer_where_the_step_was_taken() -> None:
+    columns = trace_columns(TASKS, (), LAYERS)
+    counts = PairCounts(torch.tensor([2, 0]), torch.tensor([3, 1]))
+    searched = replace(record(weighed=weighting()), conflicts=counts)
+    skipped = replace(searched, skipped=torch.tensor(True))
+    without = record(weighed=weighting())
+    rows = rows_of(searched, skipped, searched, without, last_step=4, columns=columns)
+    found = [[row[f"conflicting_pairs_{layer}"] for layer in LAYERS] for row in rows]
+    assert found[0] == found[2] == [2.0, 0.0]
+    assert all(math.isnan(pairs) for pairs in (*found[1], *found[3]))
+    assert rows[0]["compared_pairs_tables.item"] == 1.0
+    assert all(row.keys() == {column.name for column in columns} for row in rows)
+    totals = Totals()
+    totals.add(rows[:1], columns, seconds=1.0)
+    totals = Totals.from_json(json.loads(json.dumps(totals.to_json())))
+    totals.add(rows[1:], columns, seconds=1.0)
+    assert totals.search_steps == 2
+    assert totals.conflicting_pairs == {"bottom.layers.0": 4, "tables.item": 0}
+    assert totals.compared_pairs == {"bottom.layers.0": 6, "tables.item": 2}
+
+
+def test_a_search_of_skipped_steps_alone_has_counted_no_pair_of_each_layer() -> None:
+    columns = trace_columns(TASKS, (), LAYERS)
+    totals = Totals()
+    rows = rows_of(record(weighed=weighting(), skipped=True), last_step=1, columns=columns)
+    totals.add(rows, columns, seconds=1.0)
+    assert (totals.search_steps, totals.conflicting_pairs) == (0, dict.fromkeys(LAYERS, 0))
 
 
 def test_steps_are_counted_in_the_bucket_that_holds_their_seconds_by_phase() -> None:

@@ -12,12 +12,11 @@ import yaml
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from pipelines.synthetic_clicks import auc, dense_values, main, write_click_log
+from pipelines.synthetic_tasks import TASK_RATES, TASKS, TaskRelation
 from pipelines.synthetic_world import (
     CROSSINGS,
     DENSE_COLUMNS,
     ID_COLUMNS,
-    TASK_RATES,
-    TASKS,
     Clicks,
     World,
     build_world,
@@ -162,7 +161,7 @@ def test_an_interrupted_log_has_no_truth(
 ) -> None:
     small_log(tmp_path, seed)
 
-    def interrupt(seed: int) -> World:
+    def interrupt(*_: object) -> World:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipelines.synthetic_clicks.build_world", interrupt)
@@ -200,6 +199,29 @@ def test_wish_pulls_against_purchase(drawn: tuple[World, Clicks]) -> None:
     purchase, cart, wish = (TASKS.index(task) for task in ("purchase", "cart", "wish"))
     assert correlation[purchase, wish] < -0.2
     assert correlation[purchase, cart] > correlation[cart, wish]
+
+
+@pytest.mark.parametrize("correlation", [0.9, 0.0, -0.45])
+def test_tasks_depend_on_columns_as_alike_as_asked_and_are_as_rare(
+    correlation: float, seed: int
+) -> None:
+    rates = (0.2, 0.04, 0.01)
+    world = build_world(seed, TaskRelation(correlation, rates))
+    probabilities = probabilities_of(world, draw_clicks(world, generator(seed, "train"), 20_000))
+    assert probabilities.mean(axis=0) == pytest.approx(rates, rel=0.1)
+    logits = np.log(probabilities / (1 - probabilities))
+    found = np.corrcoef(logits, rowvar=False)[np.triu_indices(len(TASKS), 1)]
+    assert found == pytest.approx(correlation, abs=0.2)
+
+
+def test_the_knobs_stand_in_the_truth_of_a_log_that_has_them(tmp_path: Path) -> None:
+    shape = ["--rows", "100", "--seed", "1", "--eval-rows", "2000"]
+    knobs = ["--task-correlation", "-0.4", "--rates", "0.2,0.1,0.05"]
+    main(["--out", str(tmp_path), *shape, *knobs])
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert (truth["correlation"], truth["rates"]) == (-0.4, [0.2, 0.1, 0.05])
+    positives = [pq.read_table(tmp_path / "eval")[task].to_numpy().mean() for task in TASKS]
+    assert positives == pytest.approx((0.2, 0.1, 0.05), abs=0.04)
 
 
 def test_truth_is_the_auc_of_probabilities_that_the_eval_labels_were_drawn_from(
@@ -255,6 +277,9 @@ def test_command_line_writes_a_fifth_as_eval_rows_and_reports(
         ({"--files": "101"}, "--rows 100 cannot fill 101 files; raise --rows or lower --files"),
         ({"--eval-rows": "3"}, "--eval-rows 3 cannot fill 4 files; raise --eval-rows"),
         ({"--rows": "19"}, "--eval-rows 3 cannot fill 4 files; raise --eval-rows"),
+        ({"--rates": "0.1,0.1"}, "rates are (0.1, 0.1); give one between 0 and 1 per task"),
+        ({"--rates": "0.1,few,0.1"}, "--rates: needs numbers with commas between, got '0.1,few"),
+        ({"--task-correlation": "-0.5"}, "the correlation is -0.5; three tasks can have one above"),
     ],
 )
 def test_bad_arguments_exit_with_status_2_and_a_sentence(

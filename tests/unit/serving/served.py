@@ -48,6 +48,10 @@ data:
     stars: {{kind: dense}}
     user_number: {{kind: dense, column: level}}
     level: {{kind: id, rows: 9, embedding_dim: 4}}
+    town: {{kind: one_hot, column: city, vocabulary: [Oslo, 東京, ""]}}
+    rating: {{kind: one_hot, column: stars, vocabulary: [5, 0, 3]}}
+    size: {{kind: one_hot, vocabulary: [s, m]}}
+    unseen: {{kind: one_hot, vocabulary: [1, 2]}}
   labels: {{purchase: buy, cart: cart}}
 model: {{bottom_hidden_sizes: [16, 8], dropout: 0.2, head_hidden_sizes: [4]}}
 method: {{kind: gradops}}
@@ -82,6 +86,8 @@ def log_rows(num_rows: int, rng: np.random.Generator) -> pa.Table:
             "price": some(rng.lognormal(1.5, 1, num_rows).tolist(), pa.float32()),
             "stars": some(rng.integers(0, 6, num_rows).tolist(), pa.int8()),
             "level": some(rng.integers(0, 9, num_rows).tolist(), pa.int64()),
+            "size": some(rng.choice(["s", "m", "l"], num_rows).tolist(), pa.string()),
+            "unseen": pa.nulls(num_rows),
             "buy": rng.integers(0, 2, num_rows),
             "cart": rng.integers(0, 2, num_rows),
         }

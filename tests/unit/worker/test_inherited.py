@@ -224,3 +224,42 @@ def test_columns_of_a_table_that_became_wider_are_not_taken() -> None:
     old, new = data(item=ITEM, price=PRICE), data(item=ITEM | {"embedding_dim": 8}, price=PRICE)
     assert same_columns(new, old, Renaming({})) == [Columns(slice(8, 9), slice(4, 5))]
     assert feature_changes(new, old, Renaming({})).changed == ("item: embedding_dim 4 -> 8",)
+
+
+def city(*vocabulary: str | int) -> dict[str, Any]:
+    return {"kind": "one_hot", "vocabulary": vocabulary}
+
+
+def test_a_vocabulary_is_taken_over_value_by_value() -> None:
+    old = data(item=ITEM, city=city("Oslo", "Rio", "Bergen"), price=PRICE)
+    new = data(town=city("Rio", "Lima", "Oslo"), item=ITEM, price=PRICE)
+    # There: item 0-4, Oslo 4, Rio 5, Bergen 6, other 7, missing 8, price 9.
+    # Here: item 0-4, Rio 4, Lima 5, Oslo 6, other 7, missing 8, price 9.
+    pairs = [(4, 5), (5, 7), (6, 4), (7, 7), (8, 8)]
+    assert same_columns(new, old, Renaming({"city": "town"})) == [
+        *(Columns(slice(here, here + 1), slice(there, there + 1)) for here, there in pairs),
+        Columns(slice(0, 4), slice(0, 4)),
+        Columns(slice(9, 10), slice(9, 10)),
+    ]
+    changes = feature_changes(new, old, Renaming({"city": "town"}))
+    assert changes.changed == (
+        "town: vocabulary with 1 more values ('Lima'), without 1 values ('Bergen')",
+    )
+
+
+def test_the_same_vocabulary_is_taken_over_as_it_is_and_its_order_is_told() -> None:
+    old, moved = data(city=city(3, 1), item=ITEM), data(item=ITEM, city=city(3, 1))
+    assert same_columns(moved, old, Renaming({})) is None, "embeddings come first in both"
+    assert feature_changes(moved, old, Renaming({})).changed == ()
+    assert feature_changes(data(city=city(1, 3)), data(city=city(3, 1)), Renaming({})).changed == (
+        "city: vocabulary in another order",
+    )
+    wide = feature_changes(data(city=city(*range(9))), data(city=city(0)), Renaming({}))
+    assert wide.changed == ("city: vocabulary with 8 more values (1, 2, 3, 4, 5, and 3 others)",)
+
+
+def test_a_vocabulary_of_another_type_is_refused_where_the_body_is_taken_over() -> None:
+    new, old = data(city=city("1", "2")), data(city=city(1, 2))
+    said = refusal(new, old)
+    assert said.startswith("data.features.city.vocabulary is of strings and was of integers in")
+    refuse(new, old, parts=("tables",))

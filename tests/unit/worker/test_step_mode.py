@@ -1,5 +1,7 @@
 """What a step computes follows from its number and the section `gradients` alone."""
 
+from dataclasses import replace
+
 from recsys_mtl.config import Gradients
 from recsys_mtl.worker.step_mode import StepMode, step_mode, steps_until_next_rows
 
@@ -50,6 +52,20 @@ def test_at_the_representation_rows_per_task_are_computed_to_measure_alone() -> 
         mode.audits for mode in modes(REPRESENTATION)
     ]
     assert steps_until_next_rows(REPRESENTATION, True) == 3
+
+
+def test_a_search_gives_its_steps_a_row_per_task_and_changes_nothing_else_of_them() -> None:
+    for gradients, compares in (
+        (EXACT, True),
+        (HELD, True),
+        (REPRESENTATION, True),
+        (EXACT, False),
+    ):
+        for step in range(8):
+            without = step_mode(gradients, compares, step)
+            found = step_mode(gradients, compares, step, search_steps=4)
+            searched = replace(without, row_per_task=True, searches=True)
+            assert found == (searched if step < 4 else without)
 
 
 def test_the_scope_of_the_gradients_changes_no_step() -> None:

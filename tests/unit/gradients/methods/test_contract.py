@@ -10,18 +10,58 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from recsys_mtl.config import GradNorm, GradOPS, PCGrad, Section, Uniform
+from recsys_mtl.config import (
+    DW,
+    IMTLG,
+    MGDA,
+    CAGrad,
+    GradNorm,
+    GradOPS,
+    GradOPSStatic,
+    GradVac,
+    PCGrad,
+    PCGradDW,
+    Section,
+    Uniform,
+    UPGrad,
+)
 from recsys_mtl.gradients import gram_matrix
-from recsys_mtl.gradients.methods import gradnorm, gradops, pcgrad, uniform
+from recsys_mtl.gradients.methods import (
+    cagrad,
+    dw,
+    gradnorm,
+    gradops,
+    gradops_static,
+    gradvac,
+    imtl_g,
+    mgda,
+    pcgrad,
+    pcgrad_dw,
+    uniform,
+    upgrad,
+)
 from recsys_mtl.gradients.methods.contract import Evidence, MethodState, TaskWeighting, no_state
 
 TASKS, LAYERS = 4, 3
 METHODS: dict[ModuleType, type[Section]] = {
     uniform: Uniform,
     gradops: GradOPS,
+    gradops_static: GradOPSStatic,
+    dw: DW,
     pcgrad: PCGrad,
+    pcgrad_dw: PCGradDW,
+    gradvac: GradVac,
+    mgda: MGDA,
+    cagrad: CAGrad,
+    imtl_g: IMTLG,
+    upgrad: UPGrad,
     gradnorm: GradNorm,
 }
+HYPERPARAMETERS: dict[ModuleType, dict[str, Any]] = {
+    gradops: {"alpha": 0.5},
+    gradops_static: {"weights": [1.5, 0.5, 0.75, 1.25]},
+}
+"""Those without a default."""
 # Fake tensors have no values. Of the devices that are not there, torch places them on this one
 # alone without a guard for it.
 NOT_THERE = "lazy"
@@ -60,8 +100,7 @@ class NoBlockingCopies(TorchFunctionMode):
 def weigh(
     method: ModuleType, evidence: Evidence, state: MethodState
 ) -> tuple[TaskWeighting, MethodState]:
-    hyperparameters = {"alpha": 0.5} if method is gradops else {}
-    weighting, after = method.weigh_tasks(evidence, state, **hyperparameters)
+    weighting, after = method.weigh_tasks(evidence, state, **HYPERPARAMETERS.get(method, {}))
     return weighting, after
 
 
