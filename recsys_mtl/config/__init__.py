@@ -43,7 +43,12 @@ from recsys_mtl.config.method import (
     Uniform,
     UPGrad,
 )
-from recsys_mtl.config.model import MixtureOfExpertsBody, Model, SharedBottomBody
+from recsys_mtl.config.model import (
+    MixtureOfExpertsBody,
+    Model,
+    ProgressiveLayeredExtractionBody,
+    SharedBottomBody,
+)
 from recsys_mtl.config.optimizer import (
     AdamConfig,
     AdamWConfig,
@@ -97,6 +102,7 @@ __all__ = [
     "Optimizer",
     "PCGrad",
     "PCGradDW",
+    "ProgressiveLayeredExtractionBody",
     "Recon",
     "Run",
     "RunConfig",

@@ -29,12 +29,33 @@ class MixtureOfExpertsBody(Section):
     """Widths of each expert's layers, each followed by ReLU."""
 
 
+class ProgressiveLayeredExtractionBody(Section):
+    """Levels of experts, shared ones and each task's own, mixed level by level by gates (PLE).
+
+    Source: Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL)
+    Model for Personalized Recommendations", RecSys 2020.
+    """
+
+    kind: Literal["ple"]
+    """Discriminates the union."""
+    levels: PositiveInt = 2
+    """How many there are; one level is the paper's CGC."""
+    shared_experts: PositiveInt = 1
+    """Experts per level that every task's gate weighs."""
+    task_experts: PositiveInt = 1
+    """Experts per level and task that this task's gate weighs, and below the last level the shared
+    gate."""
+    expert_hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 128)
+    """Widths of the layers of each expert of each level, each followed by ReLU."""
+
+
+Body = SharedBottomBody | MixtureOfExpertsBody | ProgressiveLayeredExtractionBody
+
+
 class Model(Section):
     """The body and the heads."""
 
-    body: Annotated[SharedBottomBody | MixtureOfExpertsBody, Field(discriminator="kind")] = (
-        SharedBottomBody()
-    )
+    body: Annotated[Body, Field(discriminator="kind")] = SharedBottomBody()
     """The network from embeddings and dense inputs to what the heads read."""
     bottom_hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (
         1024,

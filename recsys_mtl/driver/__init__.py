@@ -23,6 +23,8 @@ events.py       sentences on a terminal, elsewhere one JSON object per line
 run_folder.py   the files of a run; storage.py: files and folders, wherever they lie
 repeating.py    a function called again and again on a thread of its own
 
+sweep/          many runs side by side: a grid of settings, each with several seeds
+
 trained_run.py  a run that has trained, found by its URL
   committed.py          its committed checkpoints, whoever has trained them
   stored_checkpoint.py  one of them, read where it lies

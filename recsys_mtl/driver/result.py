@@ -12,7 +12,7 @@ from recsys_mtl.driver.committed import CommittedCheckpoint
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.progress import number_or_dash
 from recsys_mtl.gradients.methods.contract import Method
-from recsys_mtl.worker.counted_layers import TABLES
+from recsys_mtl.metrics.columns import TABLE_PREFIX
 
 
 def result_of(
@@ -116,9 +116,11 @@ def _recon(config: RunConfig, totals: Mapping[str, Any]) -> dict[str, Any] | Non
 def _layers_and_tables(pairs: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Pairs by layer, and pairs by the feature that owns a table."""
     return {
-        "layers": {name: n for name, n in pairs.items() if not name.startswith(TABLES)},
+        "layers": {name: n for name, n in pairs.items() if not name.startswith(TABLE_PREFIX)},
         "tables": {
-            name.removeprefix(TABLES): n for name, n in pairs.items() if name.startswith(TABLES)
+            name.removeprefix(TABLE_PREFIX): n
+            for name, n in pairs.items()
+            if name.startswith(TABLE_PREFIX)
         },
     }
 

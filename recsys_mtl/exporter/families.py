@@ -1,9 +1,10 @@
 """Makes the metric families of a run's page.
 
 Names start with `recsys_mtl_`, carry base units, and end in `_total` on counters alone. Labels come
-from closed sets: the run, its tasks, splits, phases, reasons and states. What the method reports
-comes from the run's columns: `recsys_mtl_task_<quantity>` for a number per task,
-`recsys_mtl_method_<quantity>` for a number per step, and `recsys_mtl_<flag>_steps_total`.
+from closed sets: the run, its tasks, splits, phases, reasons and states, and the layers and tables
+of its model. What the method reports comes from the run's columns: `recsys_mtl_task_<quantity>` for
+a number per task, `recsys_mtl_method_<quantity>` for a number per step, and
+`recsys_mtl_<flag>_steps_total`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,7 @@ def families(view: RunView) -> Iterator[Metric]:
         yield from _column_families(info, snapshot.row)
         yield from _progress_families(info.run, snapshot)
         yield from _counter_families(info, view.counts)
+        yield from _layer_families(info, view.counts)
         yield _phase_family(info.run, view.counts)
         if snapshot.checkpoint is not None:
             yield from _checkpoint_families(info.run, snapshot.checkpoint)
@@ -70,6 +72,9 @@ def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
         counts[f"{flag}_steps",] = steps
     for reason, count in totals["rejected_rows"].items():
         counts["rejected_rows", reason] = count
+    for quantity in ("conflicting_pairs", "compared_pairs"):
+        for layer, pairs in totals[quantity].items():
+            counts[f"layer_{quantity}", layer] = pairs
     for phase in PHASES:
         cumulative = accumulate(totals["phase_counts"][phase])
         for bound, count in zip(_BOUNDS, cumulative, strict=True):
@@ -169,6 +174,15 @@ def _counter_families(info: RunInfo, counts: Mapping[tuple[str, ...], float]) ->
         yield _counter(name, text, info.run, {(): counts[name,]})
     rejected = {key[1:]: n for key, n in counts.items() if key[0] == "rejected_rows"}
     yield _counter("rejected_rows", "Rows left out as unusable.", info.run, rejected, "reason")
+
+
+def _layer_families(info: RunInfo, counts: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    """Yields a counter of pairs with one series per layer and table; none in runs without recon."""
+    of_layers = (column for column in info.columns if column.layer)
+    for quantity, group in groupby(of_layers, key=lambda column: column.quantity):
+        columns, family = list(group), f"layer_{quantity}"
+        pairs = {(column.layer,): counts.get((family, column.layer), 0.0) for column in columns}
+        yield _counter(family, columns[0].help, info.run, pairs, "layer")
 
 
 def _phase_family(run: str, counts: Mapping[tuple[str, ...], float]) -> Metric:

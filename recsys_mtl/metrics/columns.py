@@ -27,6 +27,9 @@ ColumnKind = Literal["count", "flag", "number"]
 # besides those whose name is a column's quantity.
 _NAMES_OF_FAMILIES = frozenset({"auc", "calibration", "compared", "conflicting", "opposing"})
 
+TABLE_PREFIX = "tables."
+"""What tells a table from a layer: it is `tables.<feature that owns it>`, as in checkpoints."""
+
 _HELP_OF_PAIRS = {
     "conflicting_pairs": "Pairs of tasks whose gradients of the layer have a cosine below "
     "recon.threshold.",

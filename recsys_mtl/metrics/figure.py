@@ -1,4 +1,5 @@
-"""traces.png: a run's weights, losses, cosines, AUC and what its method reports, over its steps."""
+"""traces.png: a run's weights, losses, cosines, AUC, what its method reports, and the conflicts in
+its layers, over its steps."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
-from recsys_mtl.metrics.columns import Column
+from recsys_mtl.metrics.columns import TABLE_PREFIX, Column
 
 # N steps of the trace, K of them at which a number was measured
 
@@ -35,6 +36,8 @@ SMOOTHED_SHARE = 50
 MOST_FAINT_LINES = 6
 # A line of more points shows none of them.
 MOST_MARKED_POINTS = 50
+# The layers and tables with the most conflicts have a line; more could not be told apart.
+MOST_LAYERS = 12
 # A line breaks where nothing was measured for more than this many of its usual distances.
 LONGEST_BRIDGE = 3
 # Characters of one line of a caption: as many as stand above a panel of half the width.
@@ -56,6 +59,8 @@ class _Panel:
     zero_line: bool = False
     as_points: bool = False
     """Whether each value is drawn as it is, and not a mean of its neighbours."""
+    is_sum: bool = False
+    """Whether a line shows the sum of its values up to each step."""
 
 
 def draw_traces(
@@ -63,8 +68,9 @@ def draw_traces(
 ) -> None:
     """Draws the trace as a PNG of 1600 x 1000 pixels, and 500 pixels more per two further panels.
 
-    Four panels stand in every picture; below them is one per number that the method reports. Values
-    that are not finite are left out; a panel without any says "not measured".
+    Four panels stand in every picture; below them is one per number that the method reports, and
+    for a run with the section `recon` one of its layers and one of its tables. Values that are not
+    finite are left out; a panel without any says "not measured".
 
     Args:
         trace: from `read_trace`, at least one row.
@@ -76,7 +82,11 @@ def draw_traces(
     """
     if trace.num_rows == 0:
         raise ValueError("the trace has no rows to draw; draw it after the first step")
-    panels = [*_panels_of_every_run(columns), *_method_panels(columns)]
+    panels = [
+        *_panels_of_every_run(columns),
+        *_method_panels(columns),
+        *_layer_panels(trace, columns),
+    ]
     rows = (len(panels) + 1) // 2
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15)
     figure = Figure(figsize=(16, 5 * rows), dpi=100, layout=layout)
@@ -113,6 +123,25 @@ def _method_panels(columns: Sequence[Column]) -> Iterator[_Panel]:
         yield _Panel(title, quantity, drawn, textwrap.fill(drawn[0].help, CAPTION_WIDTH))
 
 
+def _layer_panels(trace: pa.Table, columns: Sequence[Column]) -> Iterator[_Panel]:
+    """Yields a panel of the layers and one of the tables whose conflicting pairs are counted.
+
+    Those with the most come first.
+    """
+    counted = [column for column in columns if column.quantity == "conflicting_pairs"]
+    ranked = sorted(counted, key=lambda column: -np.nansum(_values(trace, column.name)))
+    for what, is_table in (("layer", False), ("table", True)):
+        drawn = [c for c in ranked if c.layer.startswith(TABLE_PREFIX) == is_table]
+        if not drawn:
+            continue
+        title = f"Conflicts per {what}"
+        if len(drawn) > MOST_LAYERS:
+            title = f"{title}: the {MOST_LAYERS} with the most, of {len(drawn)}"
+        label = "conflicting pairs of tasks so far"
+        caption = textwrap.fill(drawn[0].help, CAPTION_WIDTH)
+        yield _Panel(title, label, drawn[:MOST_LAYERS], caption, is_sum=True)
+
+
 def _draw_panel(axes: Any, panel: _Panel, trace: pa.Table) -> None:
     lines = len(panel.caption.splitlines())
     axes.set_title(panel.title, fontsize=15, fontweight="bold", loc="left", pad=6 + 14 * lines)
@@ -135,6 +164,9 @@ def _draw_panel(axes: Any, panel: _Panel, trace: pa.Table) -> None:
         if np.isnan(values).all():
             continue
         label = " · ".join(column.tasks) or "all tasks"
+        if panel.is_sum:
+            values = np.where(np.isnan(values), np.nan, np.nancumsum(values))
+            label = f"{column.layer} ({np.nanmax(values):,.0f})"
         draw_line(axes, steps, values, with_faint_lines, color=colour, label=label)
     if panel.log_scale:
         _use_log_scale(axes)

@@ -2,12 +2,10 @@
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.features import table_sizes
+from recsys_mtl.metrics.columns import TABLE_PREFIX
 from recsys_mtl.model.bodies.build import BodyFactory
 from recsys_mtl.model.bodies.contract import MultiTaskBody
 from recsys_mtl.worker.body import traced_body
-
-TABLES = "tables."
-"""What the name of a table begins with, as in a checkpoint: `tables.<feature that owns it>`."""
 
 
 def counted_layers(config: RunConfig, body: MultiTaskBody) -> tuple[str, ...]:
@@ -20,7 +18,7 @@ def counted_layers(config: RunConfig, body: MultiTaskBody) -> tuple[str, ...]:
     """
     if config.recon is None:
         return ()
-    tables = (f"{TABLES}{owner}" for owner in table_sizes(config.data))
+    tables = (f"{TABLE_PREFIX}{owner}" for owner in table_sizes(config.data))
     names = (*body.shared_layers(), *tables)
     if not names:
         raise UserError(

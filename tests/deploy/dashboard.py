@@ -16,6 +16,8 @@ METRICS = (
     "recsys_mtl_conflicting_steps_total",
     "recsys_mtl_gradient_cosine",
     "recsys_mtl_last_step",
+    "recsys_mtl_layer_compared_pairs_total",
+    "recsys_mtl_layer_conflicting_pairs_total",
     "recsys_mtl_min_norm_steps_total",
     "recsys_mtl_null_values_total",
     "recsys_mtl_opposing_steps_total",
@@ -44,7 +46,7 @@ METRICS = (
     "recsys_mtl_updated_timestamp_seconds",
     "recsys_mtl_worker_restarts_total",
 )
-"""Every name that a GradOPS run's page may have in front of a sample."""
+"""Every name that the page of a GradOPS run with recon may have in front of a sample."""
 
 
 def queries(

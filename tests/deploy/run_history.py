@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 TASKS = ("purchase", "cart", "wish")
+LAYERS = ("bottom.layers.0", "bottom.layers.1", "bottom.layers.2", "tables.item_id")
 SCRAPE_SECONDS = 15
 MINUTES = 36
 PHASES = {
@@ -124,6 +125,10 @@ def _totals(steps: int) -> Iterator[Sample]:
     }
     for name, value in totals.items():
         yield f"recsys_mtl_{name}_total", {}, value
+    for i, layer in enumerate(LAYERS):
+        of_layer = {"layer": layer}
+        yield "recsys_mtl_layer_conflicting_pairs_total", of_layer, steps * (i + 1) // 5
+        yield "recsys_mtl_layer_compared_pairs_total", of_layer, 3 * steps
     for reason in ("unreadable", "label"):
         labels = {"reason": reason}
         yield (

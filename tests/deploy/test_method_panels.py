@@ -41,9 +41,9 @@ METHODS: dict[str, tuple[Diagnostic, ...]] = {
 }
 
 
-def metrics_of(diagnostics: Sequence[Diagnostic]) -> list[str]:
+def metrics_of(diagnostics: Sequence[Diagnostic], layers: Sequence[str] = ()) -> list[str]:
     """Names in front of the samples of a finished run's page, sorted."""
-    columns = tuple(trace_columns(TASKS, diagnostics))
+    columns = tuple(trace_columns(TASKS, diagnostics, layers))
     exporter = RunExporter(replace(INFO, columns=columns))
     sent = snapshot(record(weighed=weighting()), columns=columns, evaluation=NUMBERS)
     checkpoint = CheckpointInfo(committed_at=5_000.0, seconds=1.5, size_bytes=4096.0)
@@ -59,7 +59,7 @@ def own_panels(metrics: Sequence[str]) -> list[str]:
 
 
 def test_dashboard_and_rules_are_held_to_the_names_that_a_page_has() -> None:
-    assert metrics_of(gradops.DIAGNOSTICS) == sorted(METRICS)
+    assert metrics_of(gradops.DIAGNOSTICS, ["bottom.layers.0"]) == sorted(METRICS)
 
 
 def test_alerts_ask_only_for_what_runs_of_any_method_have() -> None:

@@ -23,6 +23,8 @@ BODIES = {
         "model.task_specific_layers=[bottom.layers.0, bottom.layers.1, bottom.layers.2]"
     ],
     "mmoe": ["model.body={kind: mmoe, experts: 3, expert_hidden_sizes: [12, 8]}"],
+    "ple": ["model.body={kind: ple, task_experts: 2, expert_hidden_sizes: [12, 8]}"],
+    "ple, 3 levels": ["model.body={kind: ple, levels: 3, expert_hidden_sizes: [8]}"],
 }
 METHODS = {
     "uniform": ["method={kind: uniform}"],
@@ -68,16 +70,17 @@ def overrides(body: str, method: str, mode: str) -> list[str]:
 def is_worth_a_run(body: str, method: str, mode: str) -> bool:
     """Whether no other combination shows what this one shows.
 
-    `uniform` reads nothing of the modes. All methods but GradNorm read the products that GradOPS
-    reads, and are asked by the same code: one body shows that they are given the right ones.
+    PLE has parts of the kinds that the other bodies have. `uniform` reads nothing of the modes. All
+    methods but GradNorm read the products that GradOPS reads, and are asked by the same code: one
+    body shows that they are given the right ones.
     """
     match method:
         case "gradops":
-            return True
+            return body != "ple, 3 levels" or mode == "all"
         case "uniform":
-            return mode == "all"
+            return mode == "all" and "ple" not in body
         case "gradnorm":
-            return mode == "all" or body == "bottom"
+            return body == "bottom" or (mode == "all" and body != "ple, 3 levels")
         case _:
             return body == "bottom" and mode != "representation, bottom"
 
@@ -100,9 +103,10 @@ def combinations(run_yaml: Path) -> dict[str, list[str]]:
     } | {
         " / ".join((body, method, mode, tasks)): [*overrides(body, method, mode), labels]
         for tasks, labels in TASKS.items()
-        for body, method, mode in itertools.product(
-            ("bottom", "mmoe"), METHODS, ("all", "scope bottom")
-        )
+        for body, method, mode in [
+            *itertools.product(("bottom", "mmoe"), METHODS, ("all", "scope bottom")),
+            ("ple", "gradops", "all"),
+        ]
         if is_worth_a_run(body, method, mode)
         # The plain GradNorm asks for labels of every task at every step; static weights name tasks.
         and not (method == "gradnorm" and tasks == "a task without labels")

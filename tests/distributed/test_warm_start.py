@@ -166,13 +166,28 @@ def test_what_is_new_and_what_is_dropped_is_reported(begun: WarmStart) -> None:
     assert known == {n for n in begun.new if not n.startswith(("method.", "cached_", "window."))}
 
 
-def test_gates_and_experts_take_columns_too(tmp_path: Path) -> None:
-    body = "body: {kind: mmoe, experts: 2, expert_hidden_sizes: [6]}"
-    old, new, report = warm_started(tmp_path, 1, body)
-    for name in ("experts.0.weight", "gates.cart.weight"):
+@pytest.mark.parametrize(
+    ("body", "experts", "gate"),
+    [
+        ("{kind: mmoe, experts: 2, expert_hidden_sizes: [6]}", "experts.0", "gates"),
+        ("{kind: ple, expert_hidden_sizes: [6]}", "levels.0.shared_experts.0", "levels.0.gates"),
+    ],
+)
+def test_gates_and_experts_take_columns_too(
+    tmp_path: Path, body: str, experts: str, gate: str
+) -> None:
+    old, new, report = warm_started(tmp_path, 1, f"body: {body}")
+    for name in (f"{experts}.weight", f"{gate}.cart.weight"):
         assert name in report["by_column"]
         assert torch.equal(new[name][..., 4:12], old[name][..., :8])
         assert torch.equal(new[name][..., 29], old[name][..., 20])
-    assert "gates.wish.weight" in report["new"]
-    assert "gates.wish.weight" not in report["by_column"]
-    assert (new["gates.wish.weight"] != 0).all(), "a new gate keeps its random first values"
+    assert f"{gate}.wish.weight" in report["new"]
+    assert f"{gate}.wish.weight" not in report["by_column"]
+    assert (new[f"{gate}.wish.weight"] != 0).all(), "a new gate keeps its random first values"
+    if "levels" in gate:  # the shared gate has a part per task, and purchase is called paid
+        here, there = (
+            new["levels.0.shared_gate.paid.weight"],
+            old["levels.0.shared_gate.purchase.weight"],
+        )
+        assert torch.equal(here[:, 29], there[:, 20])
+        assert "levels.0.shared_gate.wish.weight" in report["new"]

@@ -115,7 +115,7 @@ def test_a_cell_that_fails_is_named_and_alone_trained_again(
     failed, done = swept(place, arms, seeds=SEEDS[:1])["cells"]
     assert (failed["status"], failed["exit_status"], done["status"]) == ("failed", 2, "finished")
     assert f"{copy.folder}/train/1.parquet" in failed["last_line"]
-    assert Path(failed["log"]).read_text().count(failed["last_line"]) == 1
+    assert "cannot be read" in Path(failed["log"]).read_text()
     page = (place.folder / "out" / "sweep.md").read_text()
     assert f"damaged-seed5 failed with status 2: {failed['last_line']}; its log:" in page
     assert "| damaged" not in page
@@ -134,7 +134,7 @@ def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_on
     by_purchase = {cell["arm"]: cell["auc"]["purchase"] for cell in record["cells"][:2]}
     best, other = sorted(by_purchase, key=lambda arm: by_purchase[arm], reverse=True)
     third = Arm("third", ("data.shuffle_window_row_groups=1",))
-    options = {"seeds": seeds, "test": later, "baseline": other}
+    options = {"seeds": seeds, "test": later, "baseline": other, "parallel": 2}
     rule = "max purchase subject to average >= 0.01"
     chosen = swept(place, choose=rule, **options)
     (choice,) = chosen["choices"]

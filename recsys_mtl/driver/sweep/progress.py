@@ -66,7 +66,7 @@ class SweepProgress:
 
     def _summary(self, now: Situation, steps: dict[str, tuple[int, int] | None]) -> str:
         """How many cells are where, and how long the rest may take."""
-        parts = [f"{now.finished} cells finished", f"{len(now.running)} running"]
+        parts = [f"cells: {now.finished} finished", f"{len(now.running)} running"]
         parts += [f"{len(now.waiting)} waiting"] if now.waiting else []
         parts += [f"{now.failed} failed"] if now.failed else []
         shares = sum(at[0] / at[1] for at in steps.values() if at is not None)

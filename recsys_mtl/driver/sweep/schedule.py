@@ -71,7 +71,8 @@ class Running:
             name = signal.Signals(-status).name
             guess = ", as by the system when memory is short" if name == "SIGKILL" else ""
             last = f"killed by {name}{guess}" + (f"; before: {last}" if last else "")
-        return Failure(status, last or "nothing was printed")
+        printable = "".join(letter if letter.isprintable() else " " for letter in last)
+        return Failure(status, printable or "nothing was printed")
 
     def ask_to_end(self) -> None:
         """Have it take a checkpoint and leave."""

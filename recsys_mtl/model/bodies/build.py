@@ -5,9 +5,15 @@ from typing import assert_never
 
 import torch
 
-from recsys_mtl.config import MixtureOfExpertsBody, Model, SharedBottomBody
+from recsys_mtl.config import (
+    MixtureOfExpertsBody,
+    Model,
+    ProgressiveLayeredExtractionBody,
+    SharedBottomBody,
+)
 from recsys_mtl.model.bodies.contract import BodyShape, MultiTaskBody
 from recsys_mtl.model.bodies.mixture_of_experts import MixtureOfExperts
+from recsys_mtl.model.bodies.progressive_layered_extraction import ProgressiveLayeredExtraction
 from recsys_mtl.model.bodies.shared_bottom import SharedBottom
 
 BodyFactory = Callable[[BodyShape], MultiTaskBody]
@@ -27,6 +33,15 @@ def body_factory(model: Model) -> BodyFactory:
         case MixtureOfExpertsBody() as mmoe:
             return lambda shape: MixtureOfExperts(
                 shape, mmoe.experts, mmoe.expert_hidden_sizes, model.head_hidden_sizes
+            )
+        case ProgressiveLayeredExtractionBody() as ple:
+            return lambda shape: ProgressiveLayeredExtraction(
+                shape,
+                ple.levels,
+                ple.shared_experts,
+                ple.task_experts,
+                ple.expert_hidden_sizes,
+                model.head_hidden_sizes,
             )
         case _:
             assert_never(model.body)

@@ -1,6 +1,6 @@
 """Parts that several bodies are made of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -23,3 +23,8 @@ def head(input_width: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
 def named(prefix: str, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
     """Parameters by their full names: `prefix` before each name."""
     return {f"{prefix}.{name}": parameter for name, parameter in parameters}
+
+
+def parameters_in(layers: Mapping[str, Mapping[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    """The parameters of all layers, by name."""
+    return {name: parameter for layer in layers.values() for name, parameter in layer.items()}

@@ -28,14 +28,18 @@ def test_the_body_is_a_shared_bottom_unless_said_otherwise(run_yaml: Path) -> No
     [
         (
             "={experts: 0}",
-            ": needs the key kind, one of shared_bottom, mmoe (found {'exp",
+            ": needs the key kind, one of shared_bottom, mmoe, ple (found {'exp",
         ),
-        (".experts=0", ": needs the key kind, one of shared_bottom, mmoe (found {'exp"),
+        (".experts=0", ": needs the key kind, one of shared_bottom, mmoe, ple (found {'exp"),
         (
             "=mmoe",
-            ": must hold keys (found 'mmoe'); allowed: kind (one of shared_bottom, mmoe)",
+            ": must hold keys (found 'mmoe'); allowed: kind (one of shared_bottom, mmoe, ple)",
         ),
-        ("={kind: ple}", ".kind: unknown 'ple'; allowed: shared_bottom, mmoe"),
+        ("={kind: cgc}", ".kind: unknown 'cgc'; allowed: shared_bottom, mmoe, ple"),
+        ("={kind: ple, levels: 0}", ".levels: must be greater than or equal to 1 (found 0)"),
+        ("={kind: ple, task_experts: 0}", ".task_experts: must be greater than or equal to 1"),
+        ("={kind: ple, shared_experts: 0}", ".shared_experts: must be greater than or equal to 1"),
+        ("={kind: ple, experts: 3}", ".experts: unknown key (value 3); did you mean"),
         ("={kind: mmoe, experts: 0}", ".experts: must be greater than or equal to 1 (found 0)"),
         ("={kind: mmoe, expert_hidden_sizes: []}", ".expert_hidden_sizes: must not be empty"),
         ("={kind: mmoe, expert: 3}", ".expert: unknown key (value 3); did you mean experts?"),
@@ -73,9 +77,10 @@ def test_an_unknown_or_repeated_layer_is_refused_with_those_there_are(
     assert found == [f"model.task_specific_layers {expected}"]
 
 
-def test_another_body_has_no_task_specific_layers(run_yaml: Path) -> None:
+@pytest.mark.parametrize("kind", ["mmoe", "ple"])
+def test_another_body_has_no_task_specific_layers(run_yaml: Path, kind: str) -> None:
     own = "model.task_specific_layers=[bottom.layers.0]"
-    assert refusal(run_yaml, "model.body={kind: mmoe}", own) == [
+    assert refusal(run_yaml, f"model.body={{kind: {kind}}}", own) == [
         "model.task_specific_layers names layers of the body shared_bottom, and model.body.kind is "
-        "mmoe; remove one of the two"
+        f"{kind}; remove one of the two"
     ]

@@ -46,7 +46,7 @@ def _sections_below(section: type[Section]) -> list[type[Section]]:
             "[1024, 512, 256, 128]",
         ),
         ("method", "", KINDS, "needed"),
-        ("model.body", "", "keys of one kind: shared_bottom, mmoe", "shared_bottom"),
+        ("model.body", "", "keys of one kind: shared_bottom, mmoe, ple", "shared_bottom"),
         ("method.alpha", "gradops", "number", "0.0"),
         ("method.alpha", "gradnorm", "number from 0", "1.5"),
         ("optimizer.tables", "", "keys", ""),

@@ -90,6 +90,7 @@ class BranchingBottom(CentredBottom):
     "overrides",
     [
         ["model.body={kind: mmoe, experts: 3, expert_hidden_sizes: [8, 4]}"],
+        ["model.body={kind: ple, shared_experts: 2, expert_hidden_sizes: [8, 4]}"],
         ["model.task_specific_layers=[bottom.layers.1]"],
         ["data.features={price: {kind: dense, transform: log1p}, stars: {kind: dense}}"],
         ["data.features={city: {kind: id, rows: 60, embedding_dim: 4}}"],

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 
 from recsys_mtl.config import UserError
 from recsys_mtl.data.features import REJECT_REASONS
 from recsys_mtl.exporter.actor import RunExporter
 from recsys_mtl.exporter.snapshot import Attempt, CheckpointInfo, Snapshot
+from recsys_mtl.gradients.conflicts import PairCounts
 from recsys_mtl.gradients.methods import gradnorm, pcgrad
 from recsys_mtl.gradients.methods.contract import Diagnostic
 from recsys_mtl.metrics.columns import Column, trace_columns
@@ -100,6 +102,21 @@ def test_a_run_has_the_families_of_its_own_method_alone(
     of_every_run = families_of(UNIFORM_COLUMNS)
     assert of_every_run >= OF_EVERY_RUN
     assert families_of(columns) == of_every_run | own
+
+
+def test_pairs_of_a_search_are_counters_by_layer_and_table() -> None:
+    layers = ("bottom.layers.0", "tables.item")
+    columns = trace_columns(TASKS, (), layers)
+    counts = PairCounts(torch.tensor([2, 0]), torch.tensor([3, 1]))
+    searched = replace(record(weighed=weighting()), conflicts=counts)
+    page = page_of(snapshot(searched, searched, columns=columns), columns)
+    assert value(page, "layer_conflicting_pairs", layer="bottom.layers.0") == 4
+    assert value(page, "layer_conflicting_pairs", layer="tables.item") == 0
+    assert value(page, "layer_compared_pairs", layer="tables.item") == 2
+    family = page["recsys_mtl_layer_conflicting_pairs"]
+    assert (family.type, len(family.samples)) == ("counter", 2)
+    assert "recon.threshold" in family.documentation
+    assert not any("layer" in name for name in page_of(snapshot()))
 
 
 def test_what_was_never_measured_is_served_as_nan() -> None:

@@ -75,6 +75,26 @@ def panels(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
     return saved
 
 
+def test_layers_and_tables_have_a_panel_each_with_those_of_most_conflicts_first(
+    panels: list[Axes],
+) -> None:
+    layers = [*(f"layer_{place}" for place in range(14)), "tables.item"]
+    columns = trace_columns(TASKS, (), layers)
+    trace = make_trace(columns, 40)
+    order = fresh_generator().permutation(14)
+    for place, rank in enumerate(order):  # the higher the rank, the fewer pairs
+        name = f"conflicting_pairs_layer_{place}"
+        pairs = np.where(np.arange(40) < 10, 14.0 - rank, np.nan)
+        trace = trace.set_column(trace.column_names.index(name), name, pa.array(pairs))
+    draw_traces(trace, columns, io.BytesIO())
+    layers_title = "Conflicts per layer: the 12 with the most, of 14"
+    assert titles(panels)[4:] == [layers_title, "Conflicts per table"]
+    labels = [text.get_text() for text in panels[4].get_legend().get_texts()]
+    best = [int(np.flatnonzero(order == rank)[0]) for rank in range(12)]
+    expected = [f"layer_{place} ({10 * (14 - rank)})" for rank, place in enumerate(best)]
+    assert [label for label in labels if label != "restart"] == expected
+
+
 @pytest.mark.parametrize(
     ("num_diagnostics", "num_tasks", "steps", "height"),
     [(0, 1, 1, 1000), (1, 3, 1, 1500), (2, 3, 2, 1500), (3, 3, 400, 2000), (4, 8, 400, 2000)],

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from recsys_mtl.model.bodies.build import BodyFactory, build_body
 from recsys_mtl.model.bodies.contract import BodyInputs, BodyShape, DropoutMasks, MultiTaskBody
 from recsys_mtl.model.bodies.mixture_of_experts import MixtureOfExperts
+from recsys_mtl.model.bodies.progressive_layered_extraction import ProgressiveLayeredExtraction
 from recsys_mtl.model.bodies.shared_bottom import SharedBottom
 
 # B batch rows, E columns of pooled embeddings, F dense inputs, T tasks
@@ -26,6 +27,13 @@ def shared_bottom(
 
 def mmoe(experts: int, *widths: int, heads: tuple[int, ...] = (5,)) -> BodyFactory:
     return lambda shape: MixtureOfExperts(shape, experts, widths, heads)
+
+
+def ple(
+    levels: int, shared: int, own: int, *widths: int, heads: tuple[int, ...] = (5,)
+) -> BodyFactory:
+    """Levels of `shared` experts, and `own` ones per task."""
+    return lambda shape: ProgressiveLayeredExtraction(shape, levels, shared, own, widths, heads)
 
 
 class TiedBody(MultiTaskBody):
@@ -84,6 +92,11 @@ BODIES: dict[str, BodyFactory] = {
     "4 experts": mmoe(4, 7, heads=()),
     "1 expert, 2 deep": mmoe(1, 7, 6),
     "4 experts, 2 deep": mmoe(4, 7, 6),
+    "1 level": ple(1, 2, 1, 7, 6),
+    "2 levels": ple(2, 1, 2, 7),
+    "2 levels, 2 deep": ple(2, 2, 1, 7, 6, heads=()),
+    "3 levels": ple(3, 1, 1, 7),
+    "4 levels": ple(4, 1, 1, 6, heads=()),
     "tied": TiedBody,
 }
 

@@ -76,9 +76,10 @@ def test_a_job_that_fails_or_is_killed_is_told_with_its_last_words_and_stops_no_
         job(tmp_path, "crashed", "raise SystemError('of its own')"),
         job(tmp_path, "killed", "import os; print('alive', flush=True); os.kill(os.getpid(), 9)"),
         job(tmp_path, "silent", "exit(3)"),
+        job(tmp_path, "strange", "print('a\\x0fb'); exit(4)"),
         job(tmp_path, "sound", ""),
     ]
-    run(jobs, watch, Room(list, 5))
+    run(jobs, watch, Room(list, 6))
     assert watch.ended["sound"] is None
     assert watch.ended["refused"] == Failure(2, "no such log")
     assert watch.ended["crashed"] == Failure(1, "SystemError: of its own")
@@ -86,7 +87,8 @@ def test_a_job_that_fails_or_is_killed_is_told_with_its_last_words_and_stops_no_
         -9, "killed by SIGKILL, as by the system when memory is short; before: alive"
     )
     assert watch.ended["silent"] == Failure(3, "nothing was printed")
-    assert (watch.seen[-1].finished, watch.seen[-1].failed) == (1, 4)
+    assert watch.ended["strange"] == Failure(4, "a b")
+    assert (watch.seen[-1].finished, watch.seen[-1].failed) == (1, 5)
 
 
 def test_a_running_job_says_its_step_and_a_new_start_does_not_repeat_the_old_one(
