@@ -138,7 +138,7 @@ def counts(*conflicting: int, pairs: int = 100) -> Counts:
 
 def test_layers_are_ranked_by_score_and_shares_are_of_compared_pairs() -> None:
     found = counts(5, 20, 5)
-    assert found.ranking() == ["middle", "low", "high"]
+    assert found.ranking() == ["middle", "high", "low"]
     assert found.share(["low", "middle"]) == 0.125
     assert math.isnan(found.share(["none"]))
 
