@@ -36,7 +36,7 @@ from pipelines.experiments.shared.clicks_setting import clicks_setting
 from pipelines.experiments.shared.command import Asked, Experiment, Report, run
 from pipelines.experiments.shared.conflict_counts import Counts, counting, counts_by_arm
 from pipelines.experiments.shared.log_choice import log_parser, setting_of
-from pipelines.experiments.shared.method_arms import CAGRAD, MGDA_UB, PCGRAD, UNIFORM, gradops
+from pipelines.experiments.shared.method_arms import CAGRAD, MGDA, PCGRAD, UNIFORM, gradops
 from pipelines.experiments.shared.networks import inputs_of, parameters, wider
 from pipelines.experiments.shared.recon_arms import (
     random_layers,
@@ -50,7 +50,8 @@ from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.sweep import Arm
 
 NAME = "recon_table"
-METHODS = (UNIFORM, PCGRAD, CAGRAD, MGDA_UB, gradops(0), gradops(-2))
+METHODS = (UNIFORM, PCGRAD, CAGRAD, MGDA, gradops(0), gradops(-2))
+"""MGDA on parameters: at the representation no shared layer may lie above a task-specific one."""
 CONTROLLED = (UNIFORM, gradops(0))
 
 

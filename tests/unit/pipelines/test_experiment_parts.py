@@ -20,8 +20,8 @@ from pipelines.experiments import (
 )
 from pipelines.experiments.shared import clicks_setting as clicks
 from pipelines.experiments.shared.command import Asked, Experiment, Report, experiment_parser, run
-from pipelines.experiments.shared.conflict_counts import Counts
-from pipelines.experiments.shared.method_arms import table_1, table_3, table_4
+from pipelines.experiments.shared.conflict_counts import Counts, counting
+from pipelines.experiments.shared.method_arms import chosen, table_1, table_3, table_4
 from pipelines.experiments.shared.networks import inputs_of, parameters, wider
 from pipelines.experiments.shared.paper import (
     CENSUS_TABLE_1,
@@ -30,13 +30,16 @@ from pipelines.experiments.shared.paper import (
     CLICK_TASKS,
     TAOBAO_TABLE_3,
 )
-from pipelines.experiments.shared.recon_arms import random_layers, refuse_unusable
+from pipelines.experiments.shared.recon_arms import random_layers, refuse_unusable, with_own_layers
 from pipelines.experiments.shared.recon_report import Found, claims, report
 from pipelines.experiments.shared.setting import Setting, seeds_in_words
 from pipelines.experiments.shared.tuning import TRIALS, families
 from pipelines.synthetic_tasks import TaskRelation
 from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
+from recsys_mtl.driver.lease import LeaseError
+from recsys_mtl.driver.preemption import PreemptionError
+from recsys_mtl.driver.runner import TrainingError
 
 COLUMNS = {task: task for task in CLICK_TASKS}
 
@@ -112,6 +115,15 @@ def test_a_wider_bottom_has_as_many_parameters_and_no_more() -> None:
     assert 0.97 * wanted < found <= wanted
     narrow = parameters(wider(sizes, plain / 2, inputs, tasks), (), inputs, tasks)
     assert 0.45 * plain < narrow <= plain / 2
+
+
+def test_every_method_is_a_configuration_with_any_layer_task_specific(clicks_yaml: Path) -> None:
+    for arm in recon_table.METHODS:
+        own = with_own_layers(arm, ["bottom.layers.0", "bottom.layers.2"], "recon")
+        config = load_config(clicks_yaml, (*own.overrides, counting(-0.02)))
+        assert config.model.task_specific_layers == ("bottom.layers.0", "bottom.layers.2")
+        assert config.recon is not None
+        assert (config.recon.threshold, config.recon.search_share) == (-0.02, 1.0)
 
 
 def test_random_layers_are_none_of_those_compared_with_anyway() -> None:
@@ -215,9 +227,9 @@ def cells(*statuses: str) -> dict[str, Any]:
     return {"cells": [{"arm": "a", "seed": n, "status": s} for n, s in enumerate(statuses)]}
 
 
-def command(folder: Path, found: Report | UserError, *more: str) -> int:
+def command(folder: Path, found: Report | BaseException, *more: str) -> int:
     def experiment(_: Asked) -> Report:
-        if isinstance(found, UserError):
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -249,6 +261,32 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(
     file.write_text("")
     assert command(file, Report("", {}, [])) == 2
     assert f"--out {file} cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TrainingError("a worker failed"), 1),
+        (LeaseError("another sweep is at work"), 1),
+        (PreemptionError("ended by SIGTERM"), 143),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_what_ends_it_early_is_one_line_and_a_status(
+    error: BaseException, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, error) == status
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "name.md").exists()
+
+
+def test_an_arm_that_is_not_there_is_refused() -> None:
+    assert [arm.name for arm in chosen(table_4(), ["gradops_-1", "dw_-1"])] == [
+        "dw_-1",
+        "gradops_-1",
+    ]
+    with pytest.raises(UserError, match="--arms names dw_5, x; the arms are: uniform, dw_-1"):
+        chosen(table_4(), ["x", "dw_5", "dw_-1"])
 
 
 @pytest.mark.parametrize("module", [recon_table, fair_trade])
