@@ -192,7 +192,7 @@ class _Sweep:
             self._run(jobs, room, environment, sigterm)
 
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
-        command = [
+        command: list[str] = [
             sys.executable,
             "-X",
             "faulthandler",
