@@ -192,14 +192,7 @@ class _Sweep:
             self._run(jobs, room, environment, sigterm)
 
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
-        command: list[str] = [
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-m",
-            _CELL_PROCESS,
-            str(self._place.write_yaml(cell)),
-        ]
+        command = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
             command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)
