@@ -53,7 +53,6 @@ MODELS: dict[str, dict[str, Any]] = {
         "task_specific_layers": ["bottom.layers.1"],
     },
     "experts": {"body": {"kind": "mmoe", "experts": 2, "expert_hidden_sizes": [16, 8]}},
-    "levels": {"body": {"kind": "ple", "expert_hidden_sizes": [8]}},
 }
 MODES: dict[str, dict[str, Any]] = {
     "exact": {},

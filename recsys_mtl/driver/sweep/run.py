@@ -34,7 +34,8 @@ from recsys_mtl.driver.sweep.record import (
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
 from recsys_mtl.driver.sweep.traces import settings_by_arm, traces_by_arm
 
-_CELL_PROCESS = "recsys_mtl.driver.sweep.cell_process"
+# With the faulthandler, a crash leaves its place in the log.
+_CELL_PROCESS = (sys.executable, "-X", "faulthandler", "-m", "recsys_mtl.driver.sweep.cell_process")
 _TO_END_SECONDS = 10.0  # beyond the time that a run takes for its last checkpoint
 
 
@@ -88,7 +89,7 @@ def sweep(
         rule=None if choose is None else parse_rule(choose, tasks),
     )
     logs = read_logs(cells, test)
-    refuse_changed_cells(cells, logs)
+    refuse_changed_cells(cells, logs, place.begun_with)
     judged = logs[cells[0].name].test
     if asked.rule is not None and judged is not None:
         refuse_a_second_choice(place.read_record(), asked, judged)
@@ -157,7 +158,10 @@ class _Sweep:
             )
             return dict(record)
         test = self._logs.test
-        chosen = with_choice(record, self._asked, self._outcomes(), test)
+        try:
+            chosen = with_choice(record, self._asked, self._outcomes(), test)
+        except UserError as error:
+            raise UserError(f"{error}; all scores are in {self._place.url}/sweep.md") from None
         self._place.write_record(chosen)
         if test is not None and chosen["choices"][-1]["test_pending"]:
             arms = (chosen["choices"][-1]["arm"], self._asked.baseline)
@@ -188,7 +192,7 @@ class _Sweep:
             self._run(jobs, room, environment, sigterm)
 
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
-        command = [sys.executable, "-m", _CELL_PROCESS, str(self._place.write_yaml(cell))]
+        command = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
             command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)
