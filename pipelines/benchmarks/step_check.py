@@ -146,7 +146,7 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
             weights = cones.mgda(torch.linalg.cholesky(bottom))
         case "mgda_representation":
             weights = cones.mgda(torch.linalg.cholesky(plain_gram(plain.representation)))
-        case "cagrad":
+        case "cagrad" | "torchjd_cagrad":
             weights = cones.cagrad(torch.linalg.cholesky(bottom), 0.5)
         case "imtl_g":
             weights = cones.imtl_g(torch.linalg.cholesky(bottom))

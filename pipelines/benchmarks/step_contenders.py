@@ -53,6 +53,7 @@ METHODS = {
     "gradnorm": ("{kind: gradnorm}", BOTTOM, "{}"),
     "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
     "torchjd_gradvac": (UNIFORM, "{}", "{}"),
+    "torchjd_cagrad": (UNIFORM, "{}", "{}"),
     "torchjd_imtl_g": (UNIFORM, "{}", "{}"),
     "torchjd_upgrad": (UNIFORM, "{}", "{}"),
 }

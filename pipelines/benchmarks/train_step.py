@@ -14,7 +14,7 @@ at log intervals (every 20th step by default) and audits (every 100th) alone.
 
 Before anything is timed, each method's update is compared with plain per-task gradients combined in
 float64; where one is wrong, the run ends with status 1 and names it. TorchJD's MGDA is not here, as
-it stops short of the shortest combination, and its CAGrad neither, which needs more packages.
+it stops short of the shortest combination.
 """
 
 # B rows, T tasks, P parameters of the bottom, E = 736 columns of all embeddings
