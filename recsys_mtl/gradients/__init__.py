@@ -12,6 +12,7 @@ backend.py         plain torch or Triton kernels: what a device and the number o
 kernels/           the same functions in Triton, and clip and Adam in the pass that combines
 operations.py      the functions of either, as one choice
 cpu_loops.py       the two passes on a CPU, compiled
+conflicts.py       pairs of tasks that pull apart, layer by layer
 table_products.py  gradients and products of embedding tables, grouped by row
 reference.py       Algorithm 1 on the vectors themselves: slow, plain, the ground truth
 """
