@@ -188,7 +188,7 @@ def _comment(
         "random": f"a control: drawn with seed {seed}, whatever their conflicts",
     }[order]
     text = (
-        f"Of {len(scores.layers)} shared layers {len(layers)} are task-specific, {by}. Scores: "
+        f"Task-specific: {len(layers)} of {len(scores.layers)} shared layers, {by}. Scores: "
         f"{scores_from}, counted over {scores.search_steps:,} steps under {scores.method} for the "
         f"tasks {', '.join(scores.tasks)}, at a cosine below {scores.threshold:g}:"
     )
