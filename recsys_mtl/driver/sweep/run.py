@@ -114,12 +114,15 @@ class _Sweep:
     ) -> None:
         self._asked, self._cells, self._place, self._parallel = asked, cells, place, parallel
         whole = next((cell for cell in cells if cell.task is None), cells[0])
-        self._logs, self._earlier = logs[whole.name], place.read_record()
+        self._logs = logs[whole.name]
+        # Its choices, and the test logs used, go into the next record, too.
+        self._kept = place.read_record()
         self._failures: dict[str, Failure] = {}
 
     def to_the_end(self, sigterm: Sigterm) -> dict[str, Any]:
         """Train, compare and choose; write and return the record."""
         choosing = self._asked.rule is not None
+        self._write()  # a log that is about to judge every arm stands in it before it does
         self._do(self._cells, sigterm, judge=not choosing)
         record = self._write()
         self._draw(record)
@@ -135,7 +138,7 @@ class _Sweep:
             self._asked,
             self._outcomes(),
             self._logs,
-            self._earlier,
+            self._kept,
             url=self._place.url,
             log_of=log_of,
         )
@@ -162,25 +165,30 @@ class _Sweep:
             chosen = with_choice(record, self._asked, self._outcomes(), test)
         except UserError as error:
             raise UserError(f"{error}; all scores are in {self._place.url}/sweep.md") from None
-        self._place.write_record(chosen)
+        self._keep(chosen)
         if test is not None and chosen["choices"][-1]["test_pending"]:
             arms = (chosen["choices"][-1]["arm"], self._asked.baseline)
             self._do([cell for cell in self._cells if cell.arm in arms], sigterm, judge=True)
             chosen = with_choice(self._write(), self._asked, self._outcomes(), test)
-            self._place.write_record(chosen)
+            self._keep(chosen)
         return chosen
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self._kept = record
+        self._place.write_record(record)
 
     def _do(self, cells: Sequence[Cell], sigterm: Sigterm, *, judge: bool) -> None:
         """Run the processes of those cells that are not done."""
         test = self._logs.test if judge else None
         outcomes = [self._place.outcome(cell, test, None) for cell in cells]
         left = [o.cell for o in outcomes if o.result is None or (test and o.test is None)]
+        done = len(cells) - len(left)
+        what = "trained" if test is None else "trained, and judged by the test log"
         log_event(
             "sweep",
-            f"{len(cells)} cells, {len(cells) - len(left)} of them finished; folder: "
-            f"{self._place.url}",
+            f"{done} of {len(cells)} cells are {what}; folder: {self._place.url}",
             cells=len(cells),
-            finished=len(cells) - len(left),
+            finished=done,
             url=self._place.url,
         )
         if not left:
@@ -192,7 +200,7 @@ class _Sweep:
             self._run(jobs, room, environment, sigterm)
 
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
-        command = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
+        command: list[str] = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
             command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)
