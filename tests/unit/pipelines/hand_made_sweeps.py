@@ -35,11 +35,14 @@ class HandMade(Asked):
         """A finished sweep's record."""
         self.arms[folder] = list(arms)
         cells = [self._cell(arm, s, folder) for arm in arms for s in more.get("seeds", self.seeds)]
-        rates = {arm.name: 3.6e6 / self.seconds.get(arm.name, 1.0) for arm in arms}
+        seconds = {arm.name: self.seconds.get(arm.name, 1.0) for arm in arms}
         return {
             "url": str(self.out / folder),
             "tasks": list(self.tasks),
-            "arms": [{"name": name, "rows_per_core_hour": rate} for name, rate in rates.items()],
+            "arms": [
+                {"name": name, "core_hours": s / 3600, "rows_per_core_hour": 3.6e6 / s}
+                for name, s in seconds.items()
+            ],
             "cells": cells,
         }
 
