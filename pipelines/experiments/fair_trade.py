@@ -169,10 +169,12 @@ def _report(
 def _costs(found: _Found, arm: str, price: float) -> dict[str, Any]:
     """What an arm costs, and whether it has the quality of exact GradOPS."""
     records = (*found.judged["arms"], *found.equal["arms"])
-    rate = next(record["rows_per_core_hour"] for record in records if record["name"] == arm)
+    record = next(record for record in records if record["name"] == arm)
+    rate = record["rows_per_core_hour"]
     behind = difference(found.scores, arm, EXACT, AVERAGE)
     return {
         "arm": arm,
+        "core_hours": record["core_hours"],
         "rows_per_core_hour": rate,
         "price_per_billion_rows": None if rate is None else price * 1e9 / rate,
         "difference": asdict(behind),
@@ -183,12 +185,14 @@ def _costs(found: _Found, arm: str, price: float) -> dict[str, Any]:
 
 def _cost_table(costs: Sequence[Mapping[str, Any]], price: float) -> str:
     columns = (
-        *("method", "million rows per core-hour", f"price of 10^9 rows at {price:g} an hour"),
+        *("method", "core-hours of a run", "million rows per core-hour"),
+        f"price of 10^9 rows at {price:g} per core-hour",
         *(f"average - {EXACT} (95 %)", f"its quality, to {MARGIN:g}"),
     )
     rows = (
         [
             cost["arm"],
+            number(_known(cost["core_hours"]), 3),
             number(_known(cost["rows_per_core_hour"]) / 1e6, 1),
             number(_known(cost["price_per_billion_rows"]), 2),
             cost["in_words"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from pipelines.experiments.shared.conflict_counts import Counts, same_choice
-from pipelines.experiments.shared.figures import draw_interval, panels, save
+from pipelines.experiments.shared.figures import draw_interval, name_rows, panels, save
 from pipelines.experiments.shared.markdown import auc, interval, number, table
 from pipelines.experiments.shared.method_arms import UNIFORM
 from pipelines.experiments.shared.scores import AVERAGE, Scores, difference, score
@@ -188,7 +188,7 @@ def draw(found: Found, path: Path) -> None:
         for height, arm in enumerate(arms):
             draw_interval(panel, difference_of(arm), height, STEP_COLOUR)
         panel.set_xlabel(label)
-    axes[0].set_yticks(range(len(arms)), arms)
+    name_rows(axes, arms)
     save(figure, path)
 
 
