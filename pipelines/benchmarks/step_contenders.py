@@ -1,4 +1,4 @@
-"""The methods of the benchmark of training steps, each with the paper's model or MMoE."""
+"""The methods of the benchmark of training steps, each with the paper's model, MMoE or PLE."""
 
 # B rows, T tasks
 
@@ -28,6 +28,7 @@ ALPHA = 0.5
 GRADOPS = "{kind: gradops, alpha: 0.5}"
 UNIFORM = "{kind: uniform}"
 MMOE = "{body: {kind: mmoe}}"
+PLE = "{body: {kind: ple}}"
 METHODS = {
     "uniform": (UNIFORM, "{}", "{}"),
     "gradops": (GRADOPS, "{scope: bottom}", "{}"),
@@ -36,6 +37,8 @@ METHODS = {
     "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
     "mmoe_uniform": (UNIFORM, "{}", MMOE),
     "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
+    "ple_uniform": (UNIFORM, "{}", PLE),
+    "ple_gradops_all": (GRADOPS, "{}", PLE),
     "uniform_search": (UNIFORM, "{}", "{}"),
     "gradops_all_search": (GRADOPS, "{}", "{}"),
     "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
