@@ -60,8 +60,9 @@ def overrides(body: str, method: str, mode: str) -> list[str]:
 
 def is_wanted(body: str, method: str, mode: str) -> bool:
     """PLE has parts of the kinds that the other bodies have, so that few combinations show it."""
-    few = {"ple": ("gradops", "gradnorm"), "ple, 3 levels": ("gradops",)}
-    return body not in few or (method in few[body] and (mode == "all" or body == "ple"))
+    few = {("ple", "gradnorm", "all"), ("ple, 3 levels", "gradops", "all")}
+    few |= {("ple", "gradops", every) for every in MODES}
+    return "ple" not in body or (body, method, mode) in few
 
 
 def is_allowed(run_yaml: Path, body: str, method: str, mode: str) -> bool:
