@@ -42,8 +42,8 @@ def test_values_outside_are_counted_with_the_most_frequent_first(tmp_path: Path)
         user=range(10),
     )
     assert list(outside_vocabulary(manifest, data)) == [
-        OutsideVocabulary("city", 10, 0.7, ("Lima", "Quito", " Rio")),
-        OutsideVocabulary("colour", 10, 0.5, ("blue",)),
+        OutsideVocabulary("city", 10, 7, ("Lima", "Quito", " Rio")),
+        OutsideVocabulary("colour", 10, 5, ("blue",)),
     ]
 
 
