@@ -117,15 +117,23 @@ def sweep_arms(options: argparse.Namespace) -> int:
 
 def _show(record: dict[str, Any]) -> int:
     """Print the tables and what was chosen; the exit status."""
-    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentence, terminal_table
+    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentence, terminal_tables
 
     for log in ("eval", "test"):
         if not is_json() and any(arm[log] for arm in record["arms"]):
-            print_lines(terminal_table(record, log))
+            print_lines(terminal_tables(record, log))
     for choice in record["choices"]:
         for sentence in choice_sentences(choice):
             log_event("choice", sentence)
-    log_event("result", f"everything is in {record['url']}: sweep.md, .json, .png", result=record)
+    if len(record["seeds"]) < 2:
+        log_event("note", "with one seed there are no intervals; --seeds 5 or more gives them")
+    log_event(
+        "result",
+        f"everything is in {record['url']}: sweep.md, .json, .png",
+        url=record["url"],
+        arms=record["arms"],
+        choices=record["choices"],
+    )
     failures = [cell for cell in record["cells"] if cell["status"] == "failed"]
     for cell in failures:
         log_error("failed", failure_sentence(cell))

@@ -22,7 +22,8 @@ def test_cells_that_each_take_the_whole_cluster_train_one_after_another(
         ("alpha_1-seed5", "started"),
         ("alpha_1-seed5", "finished"),
     ]
-    record = events[-1]["result"]
+    assert events[-1]["url"] == str(place.folder / "out")
+    record = json.loads((place.folder / "out" / "sweep.json").read_text())
     for cell in record["cells"]:
         assert cell["core_hours"] == pytest.approx(4 * cell["seconds"] / 3600)
         result = json.loads((place.folder / "out/runs" / cell["name"] / "result.json").read_text())

@@ -15,6 +15,7 @@ from recsys_mtl.driver.evaluate import evaluate
 from recsys_mtl.driver.launch import launch
 from recsys_mtl.driver.sweep import Arm, sweep
 from recsys_mtl.driver.sweep.cells import plan_cells
+from recsys_mtl.driver.sweep.folder import SweepFolder
 from recsys_mtl.metrics.comparison import paired_difference
 from recsys_mtl.metrics.trace import read_trace
 from tests.end_to_end.runs import Place, damage, make_place, started, wait_until
@@ -127,8 +128,18 @@ def test_a_cell_that_fails_is_named_and_alone_trained_again(
 
 
 def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_once(
-    place: Place, resumed: tuple[dict[str, Any], dict[str, bytes]]
+    place: Place,
+    resumed: tuple[dict[str, Any], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    written = list[list[dict[str, Any]]]()
+    write = SweepFolder.write_record
+
+    def note(self: SweepFolder, record: dict[str, Any]) -> None:
+        written.append(record["choices"])
+        write(self, record)
+
+    monkeypatch.setattr(SweepFolder, "write_record", note)
     record, _ = resumed
     later, seeds = f"{place.folder}/later", SEEDS[:1]
     by_purchase = {cell["arm"]: cell["auc"]["purchase"] for cell in record["cells"][:2]}
@@ -139,6 +150,10 @@ def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_on
     chosen = swept(place, choose=rule, **options)
     (choice,) = chosen["choices"]
     assert (choice["arm"], choice["test_pending"]) == (best, False)
+    first = next(place for place, choices in enumerate(written) if choices)
+    assert written[first][0]["test"] is None, "written down before the test log is read"
+    assert len(written) - first > 3, "after the choice, after each run, at the end"
+    assert {choices[0]["arm"] for choices in written[first:]} == {best}
     of_best = next(cell for cell in chosen["cells"] if cell["arm"] == best)
     assert choice["test"]["mean"]["purchase"] == of_best["test_auc"]["purchase"]
     judged = evaluate(of_best["url"], later)

@@ -61,7 +61,7 @@ MODES: dict[str, dict[str, Any]] = {
     "held, scope bottom": {"refresh_interval_steps": 2, "scope": "bottom"},
     "representation": {"space": "representation", "audit_interval_steps": 2},
 }
-METHODS = ("gradops", "pcgrad", "gradnorm")
+METHODS = ("gradops", "gradvac", "gradnorm")
 FAULTS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda gram: gram.sum().item(),
     "tolist": lambda gram: gram.tolist(),

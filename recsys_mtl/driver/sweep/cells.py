@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recsys_mtl.config import ConfigError, RunConfig, UserError
 from recsys_mtl.config.best import measure
-from recsys_mtl.config.file import load_config
+from recsys_mtl.config.file import load_config, overridden
 from recsys_mtl.config.label import judge_alike
 from recsys_mtl.driver.storage import with_absolute_paths
 from recsys_mtl.driver.sweep.arms import Arm
@@ -70,11 +70,12 @@ def plan_cells(
         for own, reason in _OWN.items():
             if path == own or own.startswith(f"{path}."):
                 raise ConfigError(f"--set {override}: {reason}")
+    configs = [_config_of(arm, run_yaml, overrides) for arm in arms]
     cells = [
         cell
         for seed in seeds
-        for arm in arms
-        for cell in _cells_of(arm, run_yaml, seed, tuple(overrides), runs_url)
+        for arm, config in zip(arms, configs, strict=True)
+        for cell in _cells_of(arm, config, seed, runs_url)
     ]
     _refuse_same_names(cells)
     return cells
@@ -101,24 +102,29 @@ def _refuse_unusable(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         raise UserError(f"a seed stands twice in {list(seeds)}; keep one of each")
 
 
-def _cells_of(
-    arm: Arm, run_yaml: str, seed: int, overrides: tuple[str, ...], runs_url: str
-) -> Iterator[Cell]:
-    """One cell, or one per task."""
+def _config_of(arm: Arm, run_yaml: str, overrides: Sequence[str]) -> RunConfig:
+    """What the arm's runs have in common."""
     try:
-        config = load_config(run_yaml, (*overrides, *arm.overrides))
-        tasks: tuple[str | None, ...] = config.task_names if arm.single_task else (None,)
-        for task in tasks:
-            own = (
-                f"run.name={json.dumps(_run_name(arm.name, seed, task))}",
-                f"run.storage_path={json.dumps(runs_url)}",
-                f"run.seed={seed}",
-                *(() if task is None else _of_one_task(config, task)),
-            )
-            made = load_config(run_yaml, (*overrides, *arm.overrides, *own))
-            yield Cell(arm.name, seed, task, with_absolute_paths(made))
+        return load_config(run_yaml, (*overrides, *arm.overrides))
     except ConfigError as error:
         raise ConfigError(f"arm {arm.name!r}: {error}") from None
+
+
+def _cells_of(arm: Arm, config: RunConfig, seed: int, runs_url: str) -> Iterator[Cell]:
+    """One cell, or one per task."""
+    tasks: tuple[str | None, ...] = config.task_names if arm.single_task else (None,)
+    for task in tasks:
+        own = (
+            f"run.name={json.dumps(_run_name(arm.name, seed, task))}",
+            f"run.storage_path={json.dumps(runs_url)}",
+            f"run.seed={seed}",
+            *(() if task is None else _of_one_task(config, task)),
+        )
+        try:
+            made = overridden(config, own)
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm.name!r}: {error}") from None
+        yield Cell(arm.name, seed, task, with_absolute_paths(made))
 
 
 def _of_one_task(config: RunConfig, task: str) -> tuple[str, ...]:

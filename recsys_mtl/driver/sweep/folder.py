@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys_mtl.config import UserError
+from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.run_folder import RunFolder
 from recsys_mtl.driver.storage import Folder
@@ -42,6 +42,7 @@ class SweepFolder:
         self.url = str(Path(path).expanduser().resolve())
         self.runs_url = f"{self.url}/runs"
         self._files = Folder(self.url, named="--out")
+        self._begun_with: dict[str, RunConfig] = {}
         # Result and CPUs of finished cells, which change no more.
         self._finished: dict[str, tuple[dict[str, Any], int]] = {}
 
@@ -60,6 +61,20 @@ class SweepFolder:
         """The file with what `evaluate` has found of a cell on this log."""
         return Path(self.url, "test", f"{cell.name}-{test.digest[:_DIGITS_OF_LOG]}.json")
 
+    def begun_with(self, cell: Cell) -> RunConfig | None:
+        """The configuration of the cell's run as it began; None where nothing of it would go on.
+
+        Raises:
+            UserError: it cannot be read by this version.
+        """
+        if cell.name not in self._begun_with:
+            folder = RunFolder(cell.config)
+            earlier = None if folder.trained_by() is None else folder.earlier()
+            if earlier is None:
+                return None
+            self._begun_with[cell.name] = earlier[0]
+        return self._begun_with[cell.name]
+
     def outcome(self, cell: Cell, test: Manifest | None, failure: Failure | None) -> Outcome:
         """What a cell has come to so far.
 
@@ -68,11 +83,11 @@ class SweepFolder:
             failure: of this call, if any.
         """
         if cell.name not in self._finished:
-            folder = RunFolder(cell.config)
-            result, trained = folder.result(), folder.earlier()
+            result = RunFolder(cell.config).result()
+            trained = None if result is None else self.begun_with(cell)
             if result is None or trained is None:
                 return Outcome(cell, None, 0, None, failure)
-            cpus = result["world_size"] * trained[0].cluster.cpus_per_worker
+            cpus = result["world_size"] * trained.cluster.cpus_per_worker
             self._finished[cell.name] = (result, cpus)
         answer = None if test is None else self.answer_of(cell, test)
         found = json.loads(answer.read_text()) if answer is not None and answer.exists() else None

@@ -1,16 +1,15 @@
 """The logs that a sweep reads, and the runs on them that an earlier call began."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recsys_mtl.config import Data, UserError
+from recsys_mtl.config import Data, RunConfig, UserError
 from recsys_mtl.config.changes import changes
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.schema import refuse_other_families
-from recsys_mtl.driver.run_folder import RunFolder
 from recsys_mtl.driver.storage import Folder
 from recsys_mtl.driver.sweep.cells import Cell
 
@@ -83,21 +82,27 @@ def _read(data: Data, test: str | None) -> Logs:
     return Logs(train, evaluation, judged)
 
 
-def refuse_changed_cells(cells: Sequence[Cell], logs: dict[str, Logs]) -> None:
+def refuse_changed_cells(
+    cells: Sequence[Cell],
+    logs: Mapping[str, Logs],
+    begun_with: Callable[[Cell], RunConfig | None],
+) -> None:
     """Nothing, where the runs that an earlier call began are those that this one would begin.
 
     A run itself may go on with another learning rate or a longer training. In a sweep, runs of the
     same arm would then differ by more than their seed.
 
+    Args:
+        begun_with: the configuration with which an earlier call began a cell; None if none did.
+
     Raises:
         UserError: one of them is not; names the differences.
     """
     for cell in cells:
-        folder = RunFolder(cell.config)
-        earlier = None if folder.trained_by() is None else folder.earlier()
+        earlier = begun_with(cell)
         if earlier is None:
             continue
-        differences = changes(earlier[0], cell.config, _CHANGES_NO_SCORE)
+        differences = changes(earlier, cell.config, _CHANGES_NO_SCORE)
         before = _digests(cell)
         for part, manifest in (("train", logs[cell.name].train), ("eval", logs[cell.name].eval)):
             if before[part] != manifest.digest:

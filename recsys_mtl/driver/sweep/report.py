@@ -23,7 +23,10 @@ def _lines(record: Record) -> Iterator[str]:
         if any(arm[log] for arm in record["arms"]):
             yield from ("", f"## On {_log_named(record, log)}", "")
             yield from _grid(*arms_table(record, log))
-            yield from _differences(record, log)
+            header, rows = differences_table(record, log)
+            if rows:
+                yield from ("", _differences_are(record), "")
+                yield from _grid(header, rows)
     for choice in record["choices"]:
         yield from ("", f"## {choice['rule']}", "")
         yield from (f"- {sentence}" for sentence in choice_sentences(choice))
@@ -86,23 +89,22 @@ def arms_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _differences(record: Record, log: str) -> Iterator[str]:
-    """A table of the differences to the baseline, with their intervals."""
+def differences_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one row per arm but the baseline; none where one seed tells no interval."""
     quantities = (*record["tasks"], AVERAGE)
     rows = [
         [arm["name"], *(_difference(arm[log]["difference"][q]) for q in quantities)]
         for arm in record["arms"]
-        if arm[log] and "difference" in arm[log]
+        if arm[log] and "difference" in arm[log] and len(record["seeds"]) > 1
     ]
-    if not rows or len(record["seeds"]) < 2:
-        return
-    yield ""
-    yield (
-        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval; "
-        "bold where p is below 0.05 after Holm's correction for all arms."
+    return ["arm", *quantities], rows
+
+
+def _differences_are(record: Record) -> str:
+    return (
+        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval; ** "
+        "where p is below 0.05 after Holm's correction for all arms."
     )
-    yield ""
-    yield from _grid(["arm", *quantities], rows)
 
 
 def _difference(found: Record) -> str:
@@ -154,10 +156,17 @@ def failure_sentence(cell: Record) -> str:
     )
 
 
-def terminal_table(record: Record, log: str) -> Iterator[str]:
-    """The arms as `arms_table` has them, in lines of text."""
+def terminal_tables(record: Record, log: str) -> Iterator[str]:
+    """The arms, and their differences to the baseline, in lines of text."""
     yield f"AUC on {_log_named(record, log)}; baseline: {record['baseline']!r}"
-    header, rows = arms_table(record, log)
+    yield from _aligned(*arms_table(record, log))
+    header, rows = differences_table(record, log)
+    if rows:
+        yield _differences_are(record)
+        yield from _aligned(header, rows)
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         first, *others = (

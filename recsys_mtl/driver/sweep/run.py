@@ -34,7 +34,8 @@ from recsys_mtl.driver.sweep.record import (
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
 from recsys_mtl.driver.sweep.traces import settings_by_arm, traces_by_arm
 
-_CELL_PROCESS = "recsys_mtl.driver.sweep.cell_process"
+# With the faulthandler, a crash leaves its place in the log.
+_CELL_PROCESS = (sys.executable, "-X", "faulthandler", "-m", "recsys_mtl.driver.sweep.cell_process")
 _TO_END_SECONDS = 10.0  # beyond the time that a run takes for its last checkpoint
 
 
@@ -88,7 +89,7 @@ def sweep(
         rule=None if choose is None else parse_rule(choose, tasks),
     )
     logs = read_logs(cells, test)
-    refuse_changed_cells(cells, logs)
+    refuse_changed_cells(cells, logs, place.begun_with)
     judged = logs[cells[0].name].test
     if asked.rule is not None and judged is not None:
         refuse_a_second_choice(place.read_record(), asked, judged)
@@ -113,12 +114,15 @@ class _Sweep:
     ) -> None:
         self._asked, self._cells, self._place, self._parallel = asked, cells, place, parallel
         whole = next((cell for cell in cells if cell.task is None), cells[0])
-        self._logs, self._earlier = logs[whole.name], place.read_record()
+        self._logs = logs[whole.name]
+        # Its choices, and the test logs used, go into the next record, too.
+        self._kept = place.read_record()
         self._failures: dict[str, Failure] = {}
 
     def to_the_end(self, sigterm: Sigterm) -> dict[str, Any]:
         """Train, compare and choose; write and return the record."""
         choosing = self._asked.rule is not None
+        self._write()  # a log that is about to judge every arm stands in it before it does
         self._do(self._cells, sigterm, judge=not choosing)
         record = self._write()
         self._draw(record)
@@ -134,7 +138,7 @@ class _Sweep:
             self._asked,
             self._outcomes(),
             self._logs,
-            self._earlier,
+            self._kept,
             url=self._place.url,
             log_of=log_of,
         )
@@ -157,26 +161,34 @@ class _Sweep:
             )
             return dict(record)
         test = self._logs.test
-        chosen = with_choice(record, self._asked, self._outcomes(), test)
-        self._place.write_record(chosen)
+        try:
+            chosen = with_choice(record, self._asked, self._outcomes(), test)
+        except UserError as error:
+            raise UserError(f"{error}; all scores are in {self._place.url}/sweep.md") from None
+        self._keep(chosen)
         if test is not None and chosen["choices"][-1]["test_pending"]:
             arms = (chosen["choices"][-1]["arm"], self._asked.baseline)
             self._do([cell for cell in self._cells if cell.arm in arms], sigterm, judge=True)
             chosen = with_choice(self._write(), self._asked, self._outcomes(), test)
-            self._place.write_record(chosen)
+            self._keep(chosen)
         return chosen
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self._kept = record
+        self._place.write_record(record)
 
     def _do(self, cells: Sequence[Cell], sigterm: Sigterm, *, judge: bool) -> None:
         """Run the processes of those cells that are not done."""
         test = self._logs.test if judge else None
         outcomes = [self._place.outcome(cell, test, None) for cell in cells]
         left = [o.cell for o in outcomes if o.result is None or (test and o.test is None)]
+        done = len(cells) - len(left)
+        what = "trained" if test is None else "trained, and judged by the test log"
         log_event(
             "sweep",
-            f"{len(cells)} cells, {len(cells) - len(left)} of them finished; folder: "
-            f"{self._place.url}",
+            f"{done} of {len(cells)} cells are {what}; folder: {self._place.url}",
             cells=len(cells),
-            finished=len(cells) - len(left),
+            finished=done,
             url=self._place.url,
         )
         if not left:
@@ -188,7 +200,7 @@ class _Sweep:
             self._run(jobs, room, environment, sigterm)
 
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
-        command = [sys.executable, "-m", _CELL_PROCESS, str(self._place.write_yaml(cell))]
+        command: list[str] = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
             command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)

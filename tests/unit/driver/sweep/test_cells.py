@@ -95,7 +95,7 @@ def test_long_and_strange_names_of_arms_are_folders(tmp_path: Path) -> None:
         ([Arm("a b", ()), Arm("a,b", ())], (1,), (), "'a b' and 'a,b' would share the folder a_b-"),
         ([Arm("a", ())], (), (), "a sweep needs a seed; give --seeds 1 or more"),
         ([Arm("a", ())], (1, 1), (), "a seed stands twice in [1, 1]"),
-        ([Arm("a", ())], (-1,), (), "arm 'a': {yaml}: run.seed: "),
+        ([Arm("a", ())], (-1,), (), "arm 'a': --set: run.seed: "),
         (arms_of("run.seed=1,2"), (1,), (), "--set run.seed=1: every arm is trained with the same"),
         ([Arm("a", ())], (1,), ("run={name: x}",), "--set run={{name: x}}: the sweep names its"),
         ([Arm("a", ())], (1,), ("run.storage_path=x",), "give that by --out"),

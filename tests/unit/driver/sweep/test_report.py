@@ -7,7 +7,7 @@ import pytest
 
 from recsys_mtl.driver.sweep.outcomes import Failure, Outcome
 from recsys_mtl.driver.sweep.record import with_choice
-from recsys_mtl.driver.sweep.report import choice_sentences, markdown, terminal_table
+from recsys_mtl.driver.sweep.report import choice_sentences, markdown, terminal_tables
 from tests.unit.driver.sweep.sweeps import (
     ALPHA,
     UNIFORM,
@@ -60,10 +60,12 @@ def test_with_one_seed_there_are_no_intervals_and_it_is_said(tmp_path: Path) -> 
 
 
 def test_the_terminal_s_table_is_whole_and_aligned(record: dict[str, Any]) -> None:
-    title, *lines = terminal_table(record, "eval")
+    title, *arms, about, header, difference = terminal_tables(record, "eval")
     assert title == "AUC on data.eval, 60 rows; baseline: 'uniform'"
-    assert len({len(line) for line in lines}) == 1
-    assert lines[0].split()[:4] == ["arm", "seeds", "purchase", "cart"]
+    assert len({len(line) for line in arms}) == 1
+    assert arms[0].split()[:4] == ["arm", "seeds", "purchase", "cart"]
+    assert about.startswith("Difference in AUC to 'uniform', paired by seed")
+    assert len(difference) == len(header)
 
 
 def test_a_failed_cell_is_named_with_its_last_words_and_its_log(tmp_path: Path) -> None:
