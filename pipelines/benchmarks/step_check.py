@@ -12,15 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from pipelines.benchmarks import cones
 from pipelines.benchmarks.step_contenders import ALPHA, CHECK_RATE, FEATURES, contender
 from pipelines.benchmarks.weights import (
+    dw_weights,
+    gradvac_weights,
     imtl_g_weights,
     pcgrad_weights,
     plain_gram,
+    projected_weights,
     upgrad_weights,
 )
 from recsys_mtl.data.batch import ClickBatch
 from recsys_mtl.gradients import gradops_reference
+from recsys_mtl.gradients.methods.pcgrad import draw_order
 from recsys_mtl.model.bodies.contract import BodyInputs
 from recsys_mtl.model.losses import task_losses
 from recsys_mtl.worker.state import Worker
@@ -121,7 +126,7 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
     """What the method multiplies the tasks' gradients of bottom and tables by, [T] float64 each."""
     bottom = plain_gram(plain.bottom)
     match name:
-        case "uniform" | "uniform_search" | "mmoe_uniform":
+        case "uniform" | "uniform_search" | "mmoe_uniform" | "gradnorm":
             weights = torch.ones(len(bottom), dtype=torch.float64)
         case "gradops":
             return reference_weights(bottom)
@@ -129,8 +134,29 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
             weights, _ = reference_weights(bottom + plain_gram(plain.tables))
         case "gradops_representation":
             weights, _ = reference_weights(plain_gram(plain.representation))
+        case "gradops_static":
+            return static_weights(bottom)
+        case "dw":
+            weights = dw_weights(bottom, -1.0)
+        case "pcgrad" | "gradvac":  # whose targets are 0 at the first step
+            weights = projected_weights(bottom, draw_order(len(bottom), 0, 0), 0.0)
+        case "pcgrad_dw":
+            weights = projected_weights(bottom, draw_order(len(bottom), 0, 0), -1.0)
+        case "mgda":
+            weights = cones.mgda(torch.linalg.cholesky(bottom))
+        case "mgda_representation":
+            weights = cones.mgda(torch.linalg.cholesky(plain_gram(plain.representation)))
+        case "cagrad" | "torchjd_cagrad":
+            weights = cones.cagrad(torch.linalg.cholesky(bottom), 0.5)
+        case "imtl_g":
+            weights = cones.imtl_g(torch.linalg.cholesky(bottom))
+            return weights, weights.clamp(min=0.0) / weights.clamp(min=0.0).sum()
+        case "upgrad":
+            weights = cones.upgrad(torch.linalg.cholesky(bottom))
         case "torchjd_pcgrad":
             weights = pcgrad_weights(bottom)
+        case "torchjd_gradvac":
+            weights = gradvac_weights(bottom)
         case "torchjd_imtl_g":
             weights = imtl_g_weights(bottom)
         case "torchjd_upgrad":
@@ -145,6 +171,13 @@ def reference_weights(gram: Tensor) -> tuple[Tensor, Tensor]:
     coordinates = torch.linalg.cholesky(gram)
     update, weights, _ = gradops_reference(coordinates, alpha=ALPHA, zero_sine_squared=1e-8)
     return torch.linalg.solve(coordinates.T, update), weights
+
+
+def static_weights(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients and the weights of `STATIC`, by the reference's projections."""
+    coordinates, fixed = torch.linalg.cholesky(gram), torch.tensor([1.5, 0.5, 1.0]).double()
+    _, _, projected = gradops_reference(coordinates, alpha=0.0, zero_sine_squared=1e-8)
+    return torch.linalg.solve(coordinates.T, fixed @ projected), fixed
 
 
 def table_tensors(worker: Worker) -> list[Tensor]:

@@ -27,10 +27,12 @@ REFRESH = 8
 ALPHA = 0.5
 GRADOPS = "{kind: gradops, alpha: 0.5}"
 UNIFORM = "{kind: uniform}"
+STATIC = "{kind: gradops_static, weights: {purchase: 1.5, cart: 0.5, wish: 1.0}}"
+BOTTOM = "{scope: bottom}"
 MMOE = "{body: {kind: mmoe}}"
 METHODS = {
     "uniform": (UNIFORM, "{}", "{}"),
-    "gradops": (GRADOPS, "{scope: bottom}", "{}"),
+    "gradops": (GRADOPS, BOTTOM, "{}"),
     "gradops_all": (GRADOPS, "{}", "{}"),
     "gradops_refresh8": (GRADOPS, "{refresh_interval_steps: 8}", "{}"),
     "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
@@ -38,7 +40,20 @@ METHODS = {
     "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
     "uniform_search": (UNIFORM, "{}", "{}"),
     "gradops_all_search": (GRADOPS, "{}", "{}"),
+    "gradops_static": (STATIC, BOTTOM, "{}"),
+    "dw": ("{kind: dw}", BOTTOM, "{}"),
+    "pcgrad": ("{kind: pcgrad}", BOTTOM, "{}"),
+    "pcgrad_dw": ("{kind: pcgrad_dw}", BOTTOM, "{}"),
+    "gradvac": ("{kind: gradvac}", BOTTOM, "{}"),
+    "mgda": ("{kind: mgda}", BOTTOM, "{}"),
+    "mgda_representation": ("{kind: mgda}", "{space: representation}", "{}"),
+    "cagrad": ("{kind: cagrad}", BOTTOM, "{}"),
+    "imtl_g": ("{kind: imtl_g}", BOTTOM, "{}"),
+    "upgrad": ("{kind: upgrad}", BOTTOM, "{}"),
+    "gradnorm": ("{kind: gradnorm}", BOTTOM, "{}"),
     "torchjd_pcgrad": (UNIFORM, "{}", "{}"),
+    "torchjd_gradvac": (UNIFORM, "{}", "{}"),
+    "torchjd_cagrad": (UNIFORM, "{}", "{}"),
     "torchjd_imtl_g": (UNIFORM, "{}", "{}"),
     "torchjd_upgrad": (UNIFORM, "{}", "{}"),
 }

@@ -3,6 +3,7 @@
 # B rows, T tasks, E columns of all embeddings
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,21 @@ def torchjd_step(name: str, worker: Worker) -> Callable[[ClickBatch], None]:
     weights, which is cheaper than having it in the Gram, too.
 
     Args:
-        name: `torchjd_pcgrad`, `torchjd_imtl_g` or `torchjd_upgrad`.
+        name: `torchjd_pcgrad`, `torchjd_gradvac`, `torchjd_cagrad`, `torchjd_imtl_g` or
+            `torchjd_upgrad`.
         worker: whose model, tables and dense optimizer are used.
     """
-    from torchjd.aggregation import IMTLG, PCGrad, UPGrad  # only here is it needed
+    # Only here are they needed.
+    from torchjd.aggregation import IMTLG, Aggregator, CAGrad, GradVac, PCGrad, UPGrad
     from torchjd.autojac import jac_to_grad, mtl_backward
 
-    aggregators = {"torchjd_pcgrad": PCGrad, "torchjd_imtl_g": IMTLG, "torchjd_upgrad": UPGrad}
+    aggregators: dict[str, Callable[[], Aggregator]] = {
+        "torchjd_pcgrad": PCGrad,
+        "torchjd_gradvac": GradVac,
+        "torchjd_cagrad": partial(CAGrad, c=0.5),
+        "torchjd_imtl_g": IMTLG,
+        "torchjd_upgrad": UPGrad,
+    }
     aggregator = aggregators[name]()
     body, num_tasks = worker.model.body, len(worker.config.task_names)
     bottom = list(body.shared_parameters().values())

@@ -6,14 +6,15 @@ The model of the GradOPS paper: 46 features of 16 columns each, the bottom 1024-
 tasks with linear heads. Every contender does the whole step: lookup in the sharded tables, forward,
 backward to the 736 inputs, combination, Adam, one update of the tables. Ours run `train_step`
 itself; `torchjd_*` run TorchJD's `mtl_backward` on the same model between the same lookup and
-updates, its combination weights taken for the tables, too. `gradops` is scope bottom and
-`gradops_all` scope all, both exact; `gradops_refresh8` is a mean over a refresh and the seven
+updates, its combination weights taken for the tables, too. A method's name alone is scope bottom
+and `gradops_all` scope all, all exact; `gradops_refresh8` is a mean over a refresh and the seven
 steps after it; `*_search` are steps of a search (recon), which count conflicts in every layer and
 table; ratios are to `uniform` in the same rounds. Left out is what `train_step` measures
 at log intervals (every 20th step by default) and audits (every 100th) alone.
 
 Before anything is timed, each method's update is compared with plain per-task gradients combined in
-float64; where one is wrong, the run ends with status 1 and names it.
+float64; where one is wrong, the run ends with status 1 and names it. TorchJD's MGDA is not here, as
+it stops short of the shortest combination.
 """
 
 # B rows, T tasks, P parameters of the bottom, E = 736 columns of all embeddings

@@ -5,7 +5,7 @@ Nothing here is shared with the implementations under test.
 
 # T tasks, P shared parameters
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,11 +61,52 @@ def pcgrad_weights(gram: Tensor) -> Tensor:
     num_tasks = len(gram)
     weights = torch.eye(num_tasks, dtype=torch.float64)
     for task in range(num_tasks):
-        for other in torch.randperm(num_tasks).tolist():
-            product = weights[task] @ gram[other]
-            if other != task and product < 0:
-                weights[task, other] -= product / gram[other, other]
+        order = torch.randperm(num_tasks).tolist()
+        _project(weights[task], gram, [other for other in order if other != task])
     return weights.sum(dim=0)
+
+
+def gradvac_weights(gram: Tensor) -> Tensor:
+    """GradVac's first step, whose targets are 0: PCGrad, but for how the order is drawn by torch.
+
+    Source: Wang et al., "Gradient Vaccine", 2021, Algorithm 1.
+    """
+    num_tasks = len(gram)
+    weights = torch.eye(num_tasks, dtype=torch.float64)
+    for task in range(num_tasks):
+        others = [other for other in range(num_tasks) if other != task]
+        _project(weights[task], gram, [others[p] for p in torch.randperm(num_tasks - 1).tolist()])
+    return weights.sum(dim=0)
+
+
+def _project(combination: Tensor, gram: Tensor, order: Sequence[int]) -> None:
+    """Take off a combination [T] of gradients its part against each of `order`, in place."""
+    for other in order:
+        product = combination @ gram[other]
+        if product < 0:
+            combination[other] -= product / gram[other, other]
+
+
+def projected_weights(gram: Tensor, order: Tensor, alpha: float) -> Tensor:
+    """PCGrad in a given order [T, T - 1], weighed by exp(R_i)^alpha over its mean.
+
+    Source: Zhu et al., WSDM 2025, section 4.5; with alpha 0 Yu et al. 2020.
+    """
+    combinations = torch.eye(len(gram), dtype=torch.float64)
+    for combination, others in zip(combinations, order.tolist(), strict=True):
+        _project(combination, gram, others)
+    return _powers(combinations.sum(dim=0) @ gram, gram, alpha) @ combinations
+
+
+def dw_weights(gram: Tensor, alpha: float) -> Tensor:
+    """The same weighting of the gradients as they are."""
+    return _powers(gram.sum(dim=0), gram, alpha)
+
+
+def _powers(products: Tensor, gram: Tensor, alpha: float) -> Tensor:
+    """[T] exp(R_i)^alpha over its mean, from the update's products with the gradients."""
+    powers = (products / gram.diagonal().sqrt()).exp() ** alpha
+    return powers / powers.mean()
 
 
 def imtl_g_weights(gram: Tensor) -> Tensor:

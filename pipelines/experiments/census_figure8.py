@@ -86,6 +86,7 @@ def draw(gains: Mapping[str, Gains], path: Path) -> None:
             values = [1000 * of_rows[alpha][task].mean for alpha in ALPHAS]
             panel.plot(ALPHAS, values, marker="o", ms=4, color=colour, label=task)
         panel.set_title(f"{rows} rows", fontweight="bold", loc="left")
+        panel.set_xticks(ALPHAS)
         panel.set_xlabel("alpha")
     axes[0].set_ylabel(f"1000 × (AUC - AUC of {UNIFORM.name})")
     axes[-1].legend(frameon=False)

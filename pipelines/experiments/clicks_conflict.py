@@ -141,11 +141,11 @@ def draw(cells: Sequence[GridCell], path: Path) -> None:
         for arm in COMPARED
     }
     known = [abs(g) for rows in gains.values() for row in rows for g in row if not math.isnan(g)]
-    largest = max(known, default=1.0)
+    bound = 2 * max(known, default=1.0)  # so that no cell is too dark for its number
     figure, axes = panels(len(COMPARED), width=4, height=3.6, share_y=True)
     for panel, (arm, rows) in zip(axes, gains.items(), strict=True):
         panel.grid(visible=False)
-        panel.imshow(rows, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+        panel.imshow(rows, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
         for y, row in enumerate(rows):
             for x, gain in enumerate(row):
                 panel.text(x, y, number(gain, 1), ha="center", va="center")

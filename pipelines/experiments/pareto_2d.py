@@ -2,7 +2,10 @@
 
     python -m pipelines.experiments.pareto_2d --out runs/pareto_2d
 
-Gradient descent on L1 + L2, MGDA and GradOPS with several alphas walk from three starts with Adam.
+Gradient descent on L1 + L2, MGDA-UB, CAGrad, IMTL-G and GradOPS with several alphas walk from three
+starts with Adam. Nothing lies between theta and the two losses, so the representation at which
+MGDA-UB compares gradients is theta itself, and MGDA-UB is MGDA here.
+
 Written: `trajectories.png` and `final_points.csv`; the last lines printed say what was found.
 
 With alpha -5 all starts reach the Pareto set, and gradient descent sticks from two. Runs with a
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -38,11 +42,19 @@ from pipelines.experiments.pareto_2d_landscape import (
     pareto_set,
     task_gradients,
 )
-from recsys_mtl.gradients import combine_gradients, gradops, gram_matrix, min_norm
+from recsys_mtl.gradients import (
+    GramMethod,
+    combine_gradients,
+    gradops,
+    gram_matrix,
+    min_norm,
+    task_coefficients,
+)
 
 ON_SET, STUCK, ON_WAY = "on the set", "stuck", "on its way"
 STARTS = ((-0.85, 0.75), (-0.85, -0.3), (0.9, 0.9))
 ALPHAS = (-5, -2, 0, 2)
+CAGRAD_C = 0.5
 LARGEST_DISTANCE = 1e-3
 """From the Pareto set, of a point that counts as on it: one step of Adam at 1e-3."""
 LARGEST_MIN_NORM = 2e-3
@@ -57,14 +69,22 @@ Combine = Callable[[Tensor], Tensor]
 def methods() -> dict[str, Combine]:
     """The methods by name, in the order of the picture."""
     found: dict[str, Combine] = {"gradient descent": lambda gradients: gradients.sum(dim=0)}
-    found["MGDA"] = min_norm_update
+    found["MGDA-UB"] = partial(combined, kind="mgda")
+    found[f"CAGrad c {CAGRAD_C}"] = partial(combined, kind="cagrad", c=CAGRAD_C)
+    found["IMTL-G"] = partial(combined, kind="imtl_g")
     for alpha in ALPHAS:
         found[f"GradOPS alpha {alpha}"] = partial(gradops_update, alpha=alpha)
     return found
 
 
+def combined(gradients: Tensor, kind: GramMethod, **hyperparameters: Any) -> Tensor:
+    """A method's combination of task gradients [T, 2]; [2]."""
+    coefficients = task_coefficients(kind, gram_matrix(gradients), **hyperparameters)
+    return combine_gradients(gradients, coefficients)
+
+
 def min_norm_update(gradients: Tensor) -> Tensor:
-    """MGDA: the shortest convex combination of task gradients [T, 2]; [2]."""
+    """The shortest convex combination of task gradients [T, 2]; [2]."""
     return combine_gradients(gradients, min_norm(gram_matrix(gradients)))
 
 

@@ -34,23 +34,24 @@ import fsspec
 from pipelines.benchmarks.measure import positive_int
 from pipelines.experiments.shared.clicks_setting import clicks_setting
 from pipelines.experiments.shared.command import Asked, Experiment, Report, run
-from pipelines.experiments.shared.conflict_counts import counting, counts_by_arm
+from pipelines.experiments.shared.conflict_counts import Counts, counting, counts_by_arm
 from pipelines.experiments.shared.log_choice import log_parser, setting_of
-from pipelines.experiments.shared.method_arms import CAGRAD, MGDA_UB, PCGRAD, UNIFORM, gradops
+from pipelines.experiments.shared.method_arms import CAGRAD, MGDA, PCGRAD, UNIFORM, gradops
+from pipelines.experiments.shared.networks import inputs_of, parameters, wider
 from pipelines.experiments.shared.recon_arms import (
-    inputs_of,
     random_layers,
     refuse_unusable,
-    wider,
     with_own_layers,
 )
 from pipelines.experiments.shared.recon_report import Found, draw, report
 from pipelines.experiments.shared.scores import scores_of
+from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.sweep import Arm
 
 NAME = "recon_table"
-METHODS = (UNIFORM, PCGRAD, CAGRAD, MGDA_UB, gradops(0), gradops(-2))
+METHODS = (UNIFORM, PCGRAD, CAGRAD, MGDA, gradops(0), gradops(-2))
+"""MGDA on parameters: at the representation no shared layer may lie above a task-specific one."""
 CONTROLLED = (UNIFORM, gradops(0))
 
 
@@ -64,10 +65,14 @@ def compare(asked: Asked) -> Report:
         setting.run_yaml, METHODS, "without", test=setting.test, overrides=every_run
     )
     counts = counts_by_arm(plain)
-    ranking = next(iter(counts[UNIFORM.name].values())).ranking()
-    chosen, lowest = sorted(ranking[: options.layers]), sorted(ranking[-options.layers :])
+    search = _search(counts)
+    ranking, layers = search.ranking(), list(search.scores)
+    chosen, lowest = (
+        sorted(some, key=layers.index)
+        for some in (ranking[: options.layers], ranking[-options.layers :])
+    )
     own = [with_own_layers(arm, chosen, "recon") for arm in METHODS]
-    controls = _controls(plain, config.model.bottom_hidden_sizes, chosen, lowest, ranking)
+    controls = _controls(plain, config.model.bottom_hidden_sizes, layers, chosen, lowest)
     controlled = [
         replace(made, name=f"{arm.name}_{made.name}", overrides=(*arm.overrides, *made.overrides))
         for arm in CONTROLLED
@@ -93,15 +98,29 @@ def compare(asked: Asked) -> Report:
     return Report(report(found, setting, asked.seeds), asdict(found), sweeps)
 
 
+def _search(counts: Mapping[str, Mapping[int, Counts]]) -> Counts:
+    """What the first run of the plain sum that is finished has counted.
+
+    Raises:
+        UserError: none is finished.
+    """
+    found = next(iter(counts[UNIFORM.name].values()), None)
+    if found is None:
+        raise UserError(
+            f"no run of {UNIFORM.name} is finished, so there is nothing to choose layers by; "
+            "without/cells has what they printed"
+        )
+    return found
+
+
 def _controls(
     plain: Mapping[str, Any],
     hidden_sizes: Sequence[int],
+    layers: Sequence[str],
     chosen: Sequence[str],
     lowest: Sequence[str],
-    ranking: Sequence[str],
 ) -> dict[str, Arm]:
     """The controls by name, as arms that only say what is different."""
-    layers = sorted(ranking)
     settings = {"lowest": lowest, "random": random_layers(layers, [chosen, lowest])}
     arms = {
         name: Arm(name, (f"model.task_specific_layers=[{', '.join(own)}]",))
@@ -113,7 +132,8 @@ def _controls(
         result = json.load(file)
     inputs = inputs_of(result["parameters"]["shared"], hidden_sizes)
     depths = [layers.index(layer) for layer in chosen]
-    widths = wider(hidden_sizes, depths, inputs, len(result["tasks"]))
+    tasks = len(result["tasks"])
+    widths = wider(hidden_sizes, parameters(hidden_sizes, depths, inputs, tasks), inputs, tasks)
     return arms | {"wider": Arm("wider", (f"model.bottom_hidden_sizes={widths}",))}
 
 

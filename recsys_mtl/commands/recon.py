@@ -77,11 +77,11 @@ def recon(options: argparse.Namespace) -> int:
     choose_format(options.log_format)
     _refuse_contradictions(options)
     config = load_config(options.run_yaml, tuple(options.set))
-    from recsys_mtl.driver.recon import refuse_to_overwrite, refuse_unusable
+    from recsys_mtl.driver.recon import place_of_new_run, refuse_unusable
 
-    refuse_unusable(config, None if options.search_only else options.layers)
-    if options.out is not None:
-        refuse_to_overwrite(options.out)
+    refuse_unusable(config, options.layers)
+    if not options.search_only:
+        place_of_new_run(config, options.out)
     return status_of(lambda: _search_and_train(config, options))
 
 
@@ -91,9 +91,11 @@ def _search_and_train(config: RunConfig, options: argparse.Namespace) -> None:
     from recsys_mtl.driver.recon_tables import show_ranking
 
     if options.scores is None:
-        share = 0.25 if options.search_share is None else options.search_share
         scores = search(
-            config, threshold=options.threshold, search_share=share, fresh=options.fresh
+            config,
+            threshold=options.threshold,
+            search_share=options.search_share,
+            fresh=options.fresh,
         )
         scores_from = f"{scores.run}/recon.json"
     else:
@@ -131,6 +133,11 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
         raise UserError(
             f"{given[0]} is for a search, and --scores {options.scores} are those of one that has "
             "been made; give one of the two"
+        )
+    if options.search_only and options.layers is not None:
+        raise UserError(
+            f"--layers {options.layers} is for a run with copies of layers, and --search-only "
+            "trains none; give one of the two"
         )
     if options.threshold is not None and not -1 < options.threshold <= 0:
         raise UserError(

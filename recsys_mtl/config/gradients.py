@@ -12,7 +12,8 @@ class Gradients(Section):
     nothing of this.
 
     A method keeps its promise for the gradients it is given, and only at steps that compute its
-    coefficients from them. GradOPS alone promises that no update goes against a task.
+    coefficients from them. gradops, gradops_static, mgda, imtl_g and upgrad promise that no update
+    goes against a task.
     """
 
     scope: Literal["all", "bottom"] = "all"

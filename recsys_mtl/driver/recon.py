@@ -62,10 +62,12 @@ def refuse_unusable(config: RunConfig, num_layers: int | None) -> None:
             f"--layers is {num_layers}, and the bottom has {len(shared)} shared layers "
             f"({', '.join(shared)}); give a number from 1 to {len(shared)}"
         )
+    if num_layers == len(shared):  # there is no choice, so what forbids it can be said at once
+        with_own_layers(config, shared)
 
 
 def search(
-    config: RunConfig, *, threshold: float, search_share: float, fresh: bool = False
+    config: RunConfig, *, threshold: float, search_share: float | None = None, fresh: bool = False
 ) -> Scores:
     """Train the first steps of a run, under its own method, and count conflicts.
 
@@ -74,13 +76,15 @@ def search(
 
     Args:
         threshold: S.
-        search_share: of the run's steps.
+        search_share: of the run's steps; None takes the default of `recon.search_share`.
         fresh: delete what an earlier search has left.
 
     Raises:
         What `launch` raises.
     """
-    asked = {"threshold": threshold, "search_share": search_share, "search_only": True}
+    asked: dict[str, Any] = {"threshold": threshold, "search_only": True}
+    if search_share is not None:
+        asked["search_share"] = search_share
     searching = overridden(
         config,
         (
@@ -155,7 +159,7 @@ def train_with_own_layers(
     layers = chosen_layers(scores, num_layers, order, seed)
     _tell_choice(scores, layers, order)
     new = with_absolute_paths(with_own_layers(config, layers))
-    place = out or f"{new.run.storage_path}/{new.run.name}.yaml"
+    place = place_of_new_run(config, out)
     comment = _comment(scores, layers, order, seed, scores_from)
     _write_yaml(place, f"{comment}\n{new.to_yaml()}")
     log_event("written", f"written: {place}, task-specific: {', '.join(layers)}", path=place)
@@ -184,7 +188,7 @@ def _comment(
         "random": f"a control: drawn with seed {seed}, whatever their conflicts",
     }[order]
     text = (
-        f"Of {len(scores.layers)} shared layers {len(layers)} are task-specific, {by}. Scores: "
+        f"Task-specific: {len(layers)} of {len(scores.layers)} shared layers, {by}. Scores: "
         f"{scores_from}, counted over {scores.search_steps:,} steps under {scores.method} for the "
         f"tasks {', '.join(scores.tasks)}, at a cosine below {scores.threshold:g}:"
     )
@@ -197,27 +201,33 @@ def _comment(
     return "\n".join(lines)
 
 
-def refuse_to_overwrite(place: str) -> None:
-    """Nothing, where a run may be written to this path or URL.
+def place_of_new_run(config: RunConfig, out: str | None) -> str:
+    """The path or URL to which the run with copies is written.
+
+    Args:
+        config: the run without them.
+        out: what was asked for, if anything.
 
     Raises:
         UserError: there is a file that this command has not written, or the place cannot be read.
     """
+    folder = storage_url(config.run.storage_path)
+    place = out or f"{folder}/{config.run.name}{TRAINED}.yaml"
     try:
         filesystem, path = fsspec.core.url_to_fs(place)
         found = filesystem.cat_file(path) if filesystem.exists(path) else None
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"--out {place} cannot be read: {error}") from None
+        raise UserError(f"{place} cannot be read ({error}); give another --out") from None
     if found is not None and not found.startswith(_WRITTEN_BY.encode()):
         raise UserError(
-            f"--out {place} is there and was not written by recsys-mtl recon; give another path"
+            f"{place} is there and was not written by recsys-mtl recon; give another --out"
         )
+    return place
 
 
 def _write_yaml(place: str, text: str) -> None:
-    refuse_to_overwrite(place)
     try:
         with fsspec.open(place, "w", encoding="utf-8", auto_mkdir=True) as file:
             file.write(text)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"--out {place} cannot be written: {error}") from None
+        raise UserError(f"{place} cannot be written ({error}); give another --out") from None

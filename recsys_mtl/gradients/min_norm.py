@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys_mtl.gradients.combination import cancels
 from recsys_mtl.gradients.gram import correlations
-from recsys_mtl.gradients.nonnegative_least_squares import nonnegative_least_squares
+from recsys_mtl.gradients.least_squares import nonnegative_least_squares
 
 
 def min_norm(gram: Tensor) -> Tensor:

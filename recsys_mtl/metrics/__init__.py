@@ -3,7 +3,7 @@
 columns.py      the list of a step's numbers that everything below and the exporter read
 record.py       one step's tensors, its row of numbers, and the totals over a run
 trace.py        the rows of all steps, as Parquet
-figure.py       the trace as a picture
+figure.py       the trace as a picture; recon_figure.py: the layers in which tasks conflict
 auc.py          AUC, log-loss and calibration as sums over rows
 window.py       the same over the recent training steps
 scored_rows.py  scored rows on disk, cut by their group, for what needs whole groups

@@ -6,6 +6,7 @@ build.py             from the configuration to a worker; methods.py: its method;
 model.py             tables and body, and the forward through them: all that scoring needs
 state.py             what training holds besides: optimizers, and the room for gradients
 step_mode.py         what one step computes
+counted_layers.py    the layers and tables in which a search counts conflicts
 counts.py            labels, rows and wishes to stop, over all workers
 shared_gradients.py  the gradients of what the tasks share, and their combination
 evidence.py          what the method is told of a step; weighing.py: what it answers

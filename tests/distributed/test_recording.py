@@ -50,6 +50,24 @@ def test_the_last_step_of_a_log_interval_that_has_task_gradients_measures_the_mo
     ]
 
 
+@pytest.mark.parametrize(
+    "overrides", ["method={kind: uniform}", "gradients.refresh_interval_steps=4"]
+)
+def test_steps_of_a_search_measure_the_move_and_show_products_whatever_the_method_reads(
+    run_yaml: Path, alone: WorkerContext, overrides: str
+) -> None:
+    search = ("recon={threshold: 0, search_share: 1}", "training.log_interval_steps=2")
+    worker, batches = worker_and_batches(run_yaml, alone, overrides, *search)
+    records = [step(worker, batch) for batch in batches]
+    assert [s for s, r in enumerate(records) if not r.applied.isnan().any()] == [1, 3]
+    for record in records:
+        assert record.gram is not None
+        assert record.update_norm.isfinite()
+    gradients = worker.shared_rows.double()
+    # The tables' part is in the Gram, too.
+    assert (records[-1].gram.diagonal() > gradients.square().sum(dim=1)).all()
+
+
 @pytest.mark.parametrize("scope", ["all", "bottom"])
 def test_the_move_is_compared_with_each_task_s_gradient_of_the_body(
     run_yaml: Path, alone: WorkerContext, scope: str

@@ -68,7 +68,7 @@ def assert_nothing_moves(worker: Worker, batch: ClickBatch) -> None:
         torch.testing.assert_close(after[name], value, rtol=0, atol=0, msg=name)
 
 
-every_method = pytest.mark.parametrize("method", ["uniform", "gradops", "pcgrad", "gradnorm"])
+every_method = pytest.mark.parametrize("method", ["uniform", "gradops", "gradvac", "gradnorm"])
 every_limit = pytest.mark.parametrize("limit", ["null", "1.0"])
 
 

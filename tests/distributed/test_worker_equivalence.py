@@ -147,17 +147,19 @@ def outcomes(
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             found = {
-                world_size: train(run_yaml, world_size, {n: VARIANTS[n] for n in chosen})
+                world_size: train(run_yaml, world_size, STEPS, {n: VARIANTS[n] for n in chosen})
                 for world_size, chosen in names.items()
             }
             torch.save(found, made)
     return dict(torch.load(made))
 
 
-def train(run_yaml: Path, world_size: int, variants: dict[str, list[str]]) -> dict[str, Outcome]:
+def train(
+    run_yaml: Path, world_size: int, steps: int, variants: dict[str, list[str]]
+) -> dict[str, Outcome]:
     """What each variant of the run comes to, on so many gloo workers."""
     out = run_yaml.with_name(f"out_{world_size}.pt")
-    train_variants(run_yaml, world_size, STEPS, out, variants)
+    train_variants(run_yaml, world_size, steps, out, variants)
     return dict(torch.load(out))
 
 

@@ -280,7 +280,13 @@ def test_a_network_whose_tasks_conflict_in_one_layer_has_all_conflicts_there(pla
         (
             ["--scores", "{search}", "--layers", "1", "--out", "{runs}/../run.yaml"],
             (),
-            "was not written by recsys-mtl recon; give another path",
+            "was not written by recsys-mtl recon; give another --out",
+        ),
+        (["--threshold", "0", "--search-only", "--layers", "1"], (), "--layers 1 is for a run"),
+        (
+            ["--threshold", "0", "--layers", "3"],
+            ("method={kind: gradnorm}",),
+            "no shared gradient would be left to compare; leave a layer shared",
         ),
         (
             [*SEARCH, "--layers", "1"],

@@ -53,7 +53,6 @@ MODELS: dict[str, dict[str, Any]] = {
         "task_specific_layers": ["bottom.layers.1"],
     },
     "experts": {"body": {"kind": "mmoe", "experts": 2, "expert_hidden_sizes": [16, 8]}},
-    "levels": {"body": {"kind": "ple", "expert_hidden_sizes": [8]}},
 }
 MODES: dict[str, dict[str, Any]] = {
     "exact": {},
@@ -62,7 +61,7 @@ MODES: dict[str, dict[str, Any]] = {
     "held, scope bottom": {"refresh_interval_steps": 2, "scope": "bottom"},
     "representation": {"space": "representation", "audit_interval_steps": 2},
 }
-METHODS = ("gradops", "pcgrad", "gradnorm")
+METHODS = ("gradops", "gradvac", "gradnorm")
 FAULTS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda gram: gram.sum().item(),
     "tolist": lambda gram: gram.tolist(),

@@ -53,19 +53,22 @@ def clicks_setting(
     *,
     relation: TaskRelation = DEMO,
     hidden_sizes: Sequence[int] = HIDDEN_SIZES,
+    spare: int = 1,
 ) -> Setting:
     """Write the log, unless it is there, and the run's YAML, to a folder.
 
     Args:
         relation: how the log's tasks go together.
         hidden_sizes: of the bottom.
+        spare: how many times the rows of a run the log has, in an order that the seed decides; runs
+            that are to see more of them say so.
     """
     options = asked.options
     epochs = options.epochs or EPOCHS
     judged_rows = max(1, options.rows // 5)
     log = folder / "log"
     shape: dict[str, Any] = {
-        "rows": options.rows,
+        "rows": spare * options.rows,
         "eval_rows": 2 * judged_rows,
         "seed": options.log_seed,
     }
@@ -80,6 +83,9 @@ def clicks_setting(
         epochs=epochs,
         hidden_sizes=hidden_sizes,
     )
+    if spare > 1:
+        steps = _plan(options.rows).steps_per_epoch
+        tree["training"] |= {"epochs": None, "max_steps": epochs * steps}
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100))
     return Setting(
@@ -109,7 +115,7 @@ def run_tree(
         rows: of training.
     """
     demo = yaml.safe_load(DEMO_YAML.read_text())["data"]
-    plan = Plan([rows], lanes=LANES, global_batch_size=BATCH_ROWS, window_row_groups=1, seed=None)
+    steps_per_epoch = _plan(rows).steps_per_epoch
     return {
         "run": {"name": "clicks", "storage_path": storage_path, "seed": 1},
         "data": {
@@ -128,13 +134,17 @@ def run_tree(
         "training": {
             "global_batch_size": BATCH_ROWS,
             "epochs": epochs,
-            "evaluation_interval_steps": max(1, plan.steps_per_epoch // EVALUATIONS_PER_EPOCH),
+            "evaluation_interval_steps": max(1, steps_per_epoch // EVALUATIONS_PER_EPOCH),
             "best_by": "mean_auc",
             "checkpoint_interval_steps": None,
             "checkpoints_kept": 1,
         },
         "cluster": {"num_workers": 0},
     }
+
+
+def _plan(rows: int) -> Plan:
+    return Plan([rows], lanes=LANES, global_batch_size=BATCH_ROWS, window_row_groups=1, seed=None)
 
 
 def _judging_file(log: Path, number: int) -> Path:

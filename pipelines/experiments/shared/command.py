@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 from pipelines.benchmarks.measure import positive_int
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.events import finite
+from recsys_mtl.driver.lease import LeaseError
+from recsys_mtl.driver.preemption import PreemptionError
 from recsys_mtl.driver.runner import TrainingError
 from recsys_mtl.driver.sweep import Arm, sweep
 
@@ -108,8 +111,9 @@ def run(
     Begun again, it goes on where it was: runs that are finished stay as they are.
 
     Returns:
-        0; 1 where a run has failed, which the report names; 2 after one sentence about something
-        that the user can mend.
+        0; 1 where a run has failed, which the report names, or another command is at work in the
+        folder; 2 after one sentence about something that the user can mend; 130 interrupted; 143
+        ended by SIGTERM.
     """
     options = parser.parse_args(arguments)
     typed = sys.argv[1:] if arguments is None else list(arguments)
@@ -133,9 +137,15 @@ def run(
     except OSError as error:
         print(f"--out {out} cannot be written: {error}", file=sys.stderr)
         return 2
-    except TrainingError as error:
+    except (TrainingError, LeaseError) as error:
         print(error, file=sys.stderr)
         return 1
+    except PreemptionError as error:
+        print(error, file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is there", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 1 if failed_cells(found.sweeps) else 0
 
 

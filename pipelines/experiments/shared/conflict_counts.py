@@ -31,8 +31,9 @@ class Counts:
     """Pairs that could have conflicted, in all steps."""
 
     def ranking(self) -> list[str]:
-        """The layers by their scores, the highest first; of equals, the lower layer first."""
-        return sorted(self.scores, key=lambda layer: -self.scores[layer])
+        """The layers by their scores, the highest first; of equals, the one nearer to the heads."""
+        from_the_heads = reversed(self.scores)
+        return sorted(from_the_heads, key=lambda layer: -self.scores[layer])
 
     def share(self, layers: Iterable[str]) -> float:
         """The share of pairs that conflicted in these layers, over all steps."""

@@ -67,10 +67,16 @@ def draw_differences(
                 panel.plot(1000 * gain, height, marker="D", color=colour, fillstyle="none", ls="")
         panel.set_title(task, fontweight="bold", loc="left")
         panel.set_xlabel(f"1000 × (AUC - AUC of {reference})")
-    axes[0].set_yticks(range(len(drawn)), [line.arm for line in drawn])
+    name_rows(axes, [line.arm for line in drawn])
     known = "" if published is None else "; hollow: the paper's"
     figure.suptitle(f"Dots: this run, with 95 % intervals over paired seeds{known}", fontsize=11)
     save(figure, path)
+
+
+def name_rows(axes: Sequence[Any], names: Sequence[str]) -> None:
+    """Name the heights 0, 1, ... that panels share."""
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(-0.6, len(names) - 0.4)
 
 
 def draw_interval(panel: Any, found: PairedDifference, height: float, colour: str) -> None:
@@ -105,5 +111,5 @@ def draw_contrasts(contrasts: Sequence[Contrast], tasks: Sequence[str], path: Pa
             draw_interval(panel, found, height, colour)
         panel.set_title(task, fontweight="bold", loc="left")
         panel.set_xlabel("1000 × difference of AUC (95 %)")
-    axes[0].set_yticks(range(len(drawn)), [f"{c.arm} - {c.other}" for c in drawn])
+    name_rows(axes, [f"{contrast.arm} minus {contrast.other}" for contrast in drawn])
     save(figure, path)

@@ -56,7 +56,7 @@ def contrast_table(contrasts: Sequence[Contrast], tasks: Sequence[str]) -> str:
         columns,
         (
             [
-                f"{contrast.arm} - {contrast.other}",
+                f"{contrast.arm} minus {contrast.other}",
                 interval(contrast.difference),
                 p_value(contrast.difference.p_value),
                 p_value(contrast.adjusted_p_value),

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.driver.sweep import Arm
@@ -39,41 +39,3 @@ def refuse_unusable(config: RunConfig, count: int) -> None:
             f"--layers is {count}, and the bottom has {len(layers)}: {', '.join(layers)}; take at "
             "least 1, and leave one that tasks share"
         )
-
-
-def wider(hidden_sizes: Sequence[int], own: Sequence[int], inputs: int, tasks: int) -> list[int]:
-    """The widths of a shared bottom with as many parameters as one with task-specific layers.
-
-    All widths grow by one factor, to the nearest number of parameters from below.
-
-    Args:
-        hidden_sizes: of the bottom whose layers are task-specific.
-        own: depths of these layers.
-        inputs: columns that enter the bottom.
-        tasks: how many there are.
-    """
-    wanted = parameters(hidden_sizes, own, inputs, tasks)
-    low, high = 1.0, float(tasks)  # each layer at most once per task
-    for _ in range(50):
-        middle = (low + high) / 2
-        widths = [round(middle * width) for width in hidden_sizes]
-        low, high = (
-            (middle, high) if parameters(widths, (), inputs, tasks) <= wanted else (low, middle)
-        )
-    return [round(low * width) for width in hidden_sizes]
-
-
-def parameters(hidden_sizes: Sequence[int], own: Sequence[int], inputs: int, tasks: int) -> int:
-    """Parameters of a bottom, weights and biases, with linear heads; arguments as of `wider`."""
-    widths = [inputs, *hidden_sizes]
-    layers = [(a + 1) * b for a, b in pairwise(widths)]
-    copies = [tasks if depth in own else 1 for depth in range(len(layers))]
-    heads = tasks * (hidden_sizes[-1] + 1)
-    return sum(size * count for size, count in zip(layers, copies, strict=True)) + heads
-
-
-def inputs_of(shared: int, hidden_sizes: Sequence[int]) -> int:
-    """The columns that enter a bottom with so many shared parameters, all layers being shared."""
-    widths = list(hidden_sizes)
-    above = sum((a + 1) * b for a, b in pairwise(widths))
-    return (shared - above) // widths[0] - 1

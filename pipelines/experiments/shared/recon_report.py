@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from pipelines.experiments.shared.conflict_counts import Counts, same_choice
-from pipelines.experiments.shared.figures import draw_interval, panels, save
+from pipelines.experiments.shared.figures import draw_interval, name_rows, panels, save
 from pipelines.experiments.shared.markdown import auc, interval, number, table
 from pipelines.experiments.shared.method_arms import UNIFORM
 from pipelines.experiments.shared.scores import AVERAGE, Scores, difference, score
@@ -38,10 +38,15 @@ class Found:
     """What each control is, in words."""
 
     @property
+    def layers(self) -> list[str]:
+        """The layers of the bottom, from the inputs up."""
+        counted = next(c for method in self.methods for c in self.counts[method].values())
+        return list(counted.scores)
+
+    @property
     def remaining(self) -> list[str]:
         """The layers that all tasks share with Recon, too."""
-        layers = next(of_seed for of_arm in self.counts.values() for of_seed in of_arm.values())
-        return [layer for layer in layers.scores if layer not in self.chosen]
+        return [layer for layer in self.layers if layer not in self.chosen]
 
 
 def report(found: Found, setting: Setting, seeds: Sequence[int]) -> str:
@@ -154,15 +159,14 @@ def _conflict_table(found: Found) -> str:
 
 def _ranking_table(found: Found) -> str:
     rows = [
-        [name, f"{seed}", *(f"{counts.scores[layer]:,}" for layer in counts.scores)]
+        [name, f"{seed}", *(f"{counts.scores[layer]:,}" for layer in found.layers)]
         for name, by_seed in (
             *((method, found.counts[method]) for method in found.methods),
             *([("the other log", found.other_log)] if found.other_log else []),
         )
         for seed, counts in by_seed.items()
     ]
-    layers = sorted([*found.chosen, *found.remaining])
-    return table(["search under", "seed", *layers], rows)
+    return table(["search under", "seed", *found.layers], rows)
 
 
 def draw(found: Found, path: Path) -> None:
@@ -184,7 +188,7 @@ def draw(found: Found, path: Path) -> None:
         for height, arm in enumerate(arms):
             draw_interval(panel, difference_of(arm), height, STEP_COLOUR)
         panel.set_xlabel(label)
-    axes[0].set_yticks(range(len(arms)), arms)
+    name_rows(axes, arms)
     save(figure, path)
 
 

@@ -17,8 +17,8 @@ from recsys_mtl.gradients.kernels.combine import (
     combined_adam_kernel,
 )
 from recsys_mtl.gradients.kernels.gram import partial_products_kernel, sum_partials_kernel
+from recsys_mtl.gradients.least_squares import ROUNDS_PER_TASK
 from recsys_mtl.gradients.methods.gradops import GradOPSCoefficients, check_alpha
-from recsys_mtl.gradients.nonnegative_least_squares import ROUNDS_PER_TASK
 
 _WARPS = 4
 _THREADS = 32 * _WARPS

@@ -1,6 +1,6 @@
 """The point of smallest norm in the convex hull of the gradients, inside one Triton program.
 
-The same iterations as `gradients.min_norm` and `gradients.nonnegative_least_squares`, where they
+The same iterations as `gradients.min_norm` and `gradients.least_squares`, where they
 are explained.
 """
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from recsys_mtl.gradients.combination import cancels
 from recsys_mtl.gradients.gram import check_gram, correlations
+from recsys_mtl.gradients.least_squares import nonnegative_least_squares
 from recsys_mtl.gradients.methods.contract import (
     Diagnostic,
     Evidence,
@@ -33,7 +34,6 @@ from recsys_mtl.gradients.methods.contract import (
     Need,
     TaskWeighting,
 )
-from recsys_mtl.gradients.nonnegative_least_squares import nonnegative_least_squares
 
 NEEDS: frozenset[Need] = frozenset({"gram"})
 DIAGNOSTICS = (

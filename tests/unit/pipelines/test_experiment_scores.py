@@ -102,7 +102,7 @@ def test_contrasts_are_adjusted_together() -> None:
     assert min(first.adjusted_p_value, second.adjusted_p_value) == pytest.approx(2 * min(p_values))
     assert first.by_task["wish"].mean == pytest.approx(0.07)
     _, _, *rows = rows_of(contrast_table([first, second], TASKS))
-    assert rows[0][0] == "ours - uniform"
+    assert rows[0][0] == "ours minus uniform"
     assert rows[0][1].startswith("+0.0950 (")
     assert rows[0][4] == "2"
 

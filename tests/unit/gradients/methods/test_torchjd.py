@@ -1,8 +1,4 @@
-"""TorchJD 0.18 gives the same coefficients on well-conditioned gradients.
-
-Its CAGrad needs cvxpy and clarabel, which are not in the lock file: tests/unit/gradients/methods/
-test_cagrad.py has a solver of scipy's in their place.
-"""
+"""TorchJD 0.18 gives the same coefficients on well-conditioned gradients."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -10,9 +6,16 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import Tensor
-from torchjd.aggregation import GradVacWeighting, IMTLGWeighting, PCGradWeighting, UPGradWeighting
+from torchjd.aggregation import (
+    CAGradWeighting,
+    GradVacWeighting,
+    IMTLGWeighting,
+    PCGradWeighting,
+    UPGradWeighting,
+)
 
 from recsys_mtl.gradients import gram_matrix
+from recsys_mtl.gradients.methods.cagrad import cagrad_coefficients
 from recsys_mtl.gradients.methods.gradvac import gradvac_coefficients
 from recsys_mtl.gradients.methods.imtl_g import imtl_g_coefficients
 from recsys_mtl.gradients.methods.pcgrad import draw_order, pcgrad_coefficients
@@ -57,6 +60,15 @@ def test_gradvac_over_several_steps_with_given_orders(grams: list[Tensor]) -> No
         found = gradvac_coefficients(gram, order, targets, beta=0.3)
         targets = found.targets
         torch.testing.assert_close(found.coefficients, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("c", [0.1, 0.5, 0.9])
+def test_cagrad_by_what_the_worst_off_task_gains(grams: list[Tensor], c: float) -> None:
+    for gram in grams:
+        expected, found = CAGradWeighting(c=c)(gram), cagrad_coefficients(gram, c=c).coefficients
+        gain, least = (float((gram @ coefficients).amin()) for coefficients in (found, expected))
+        assert gain >= least - 1e-9 * float(gram.diagonal().amax())
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)  # it stops a little short
 
 
 def test_imtl_g_but_for_the_sign_where_every_task_would_lose(grams: list[Tensor]) -> None:
