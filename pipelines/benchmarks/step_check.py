@@ -126,11 +126,17 @@ def expected_weights(name: str, plain: PlainGradients) -> tuple[Tensor, Tensor]:
     """What the method multiplies the tasks' gradients of bottom and tables by, [T] float64 each."""
     bottom = plain_gram(plain.bottom)
     match name:
-        case "uniform" | "uniform_search" | "mmoe_uniform" | "gradnorm":
+        case "uniform" | "uniform_search" | "mmoe_uniform" | "ple_uniform" | "gradnorm":
             weights = torch.ones(len(bottom), dtype=torch.float64)
         case "gradops":
             return reference_weights(bottom)
-        case "gradops_all" | "gradops_all_search" | "gradops_refresh8" | "mmoe_gradops_all":
+        case (
+            "gradops_all"
+            | "gradops_all_search"
+            | "gradops_refresh8"
+            | "mmoe_gradops_all"
+            | "ple_gradops_all"
+        ):
             weights, _ = reference_weights(bottom + plain_gram(plain.tables))
         case "gradops_representation":
             weights, _ = reference_weights(plain_gram(plain.representation))

@@ -1,4 +1,4 @@
-"""The methods of the benchmark of training steps, each with the paper's model or MMoE."""
+"""The methods of the benchmark of training steps, each with the paper's model, MMoE or PLE."""
 
 # B rows, T tasks
 
@@ -30,6 +30,7 @@ UNIFORM = "{kind: uniform}"
 STATIC = "{kind: gradops_static, weights: {purchase: 1.5, cart: 0.5, wish: 1.0}}"
 BOTTOM = "{scope: bottom}"
 MMOE = "{body: {kind: mmoe}}"
+PLE = "{body: {kind: ple}}"
 METHODS = {
     "uniform": (UNIFORM, "{}", "{}"),
     "gradops": (GRADOPS, BOTTOM, "{}"),
@@ -38,6 +39,8 @@ METHODS = {
     "gradops_representation": (GRADOPS, "{space: representation}", "{}"),
     "mmoe_uniform": (UNIFORM, "{}", MMOE),
     "mmoe_gradops_all": (GRADOPS, "{}", MMOE),
+    "ple_uniform": (UNIFORM, "{}", PLE),
+    "ple_gradops_all": (GRADOPS, "{}", PLE),
     "uniform_search": (UNIFORM, "{}", "{}"),
     "gradops_all_search": (GRADOPS, "{}", "{}"),
     "gradops_static": (STATIC, BOTTOM, "{}"),

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,7 +21,7 @@ class OutsideVocabulary(NamedTuple):
     feature: str
     rows: int
     """That were looked at."""
-    share: float
+    outside: int
     """Of them, those with a value that is not in the vocabulary; nulls are none."""
     examples: tuple[str | int, ...]
     """A few of these values, the most frequent first."""
@@ -45,7 +44,7 @@ def outside_vocabulary(manifest: Manifest, data: Data) -> Iterator[OutsideVocabu
             counts = column.filter(pa.array(outside)).value_counts().to_pylist()
             counts.sort(key=lambda count: -count["counts"])
             examples = tuple(count["values"] for count in counts[:3])
-            yield OutsideVocabulary(name, len(column), float(np.mean(outside)), examples)
+            yield OutsideVocabulary(name, len(column), int(outside.sum()), examples)
 
 
 def _first_rows(manifest: Manifest, columns: list[str]) -> pa.Table:

@@ -49,7 +49,7 @@ def _outside_vocabularies(manifest: Manifest, config: RunConfig) -> Iterator[str
     for found in outside_vocabulary(manifest, config.data):
         examples = ", ".join(map(repr, found.examples))
         yield (
-            f"    {found.feature}: {found.share:.1%} of the first {found.rows:,} rows hold a value "
+            f"    {found.feature}: {found.outside:,} of the first {found.rows:,} rows hold a value "
             f"that its vocabulary lacks, such as {examples}"
         )
 

@@ -71,11 +71,11 @@ def test_check_says_what_is_in_both_logs_and_what_is_read_of_them(
     assert capsys.readouterr().out.splitlines() == [
         f"data.train: 1,006 rows in 2 file(s), 3 row group(s) of at most 1,000 rows: {train}",
         *read,
-        f"    first: 99.7% {outside.format('1,000')}",
+        f"    first: 997 {outside.format('1,000')}",
         "  1 label(s): purchase (buy)",
         f"data.eval: 30 rows in 1 file(s), 1 row group(s) of at most 30 rows: {evaluation}",
         *read,
-        f"    first: 90.0% {outside.format('30')}",
+        f"    first: 27 {outside.format('30')}",
         "  1 label(s): purchase (buy)",
     ]
 

@@ -1,15 +1,15 @@
 """PLE: levels of experts, some of them shared and some one task's, which gates mix level by level.
 
 Source: Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model
-for Personalized Recommendations", RecSys 2020, Eq. 1-5. At each level a task's gate weighs the
-task's own experts and the shared ones, and below the last level a shared gate weighs all experts.
-What a gate gives is what the same task's experts and gate of the next level read; the shared
-experts and the shared gate read what the shared gate gave. One level is the paper's CGC. As there,
-a gate is a linear map without a bias, followed by softmax.
+for Personalized Recommendations", RecSys 2020, its sections on CGC and PLE. At each level a task's
+gate weighs the task's own experts and the shared ones, and below the last level a shared gate
+weighs all experts. What a gate gives is what the same task's experts and gate of the next level
+read; the next level's shared experts and shared gate read what the shared gate gave. One level is
+the paper's CGC. As there, a gate is a linear map without a bias, followed by softmax.
 
-Deviations: all experts have one shape, at every level; the paper's loss, whose weights decay by
-epoch and which leaves out rows outside a task's sample space, is not part of a body (see
-`only_where` and `loss_weight` of a label).
+Deviations: all experts have one shape, at every level. The paper's loss is no part of the body: its
+task weights change from epoch to epoch, and rows outside a task's sample space are left out (for
+which labels have `only_where`).
 """
 
 # B batch rows, I input columns of a level, S shared experts, M experts of one task, H units of an
@@ -78,17 +78,17 @@ class ProgressiveLayeredExtraction(MultiTaskBody):
         return {
             site: width
             for level in self._levels()
-            for experts in (
-                *map(level.experts_of, range(len(self._task_names))),
-                level.shared_experts,
-            )
+            for experts in level.all_experts()
             for site, width in experts.dropout_sites().items()
         }
 
     def representation(self, inputs: BodyInputs, masks: DropoutMasks) -> tuple[Tensor, ...]:
-        """Where tasks part: at the outputs of the last level's shared experts; of the level below
-        it, if there is one, at those of its shared experts and of each task's; and at what the
-        tasks' gates read there, which are the inputs, or from three levels on one tensor per task.
+        """Where tasks part: three groups of tensors, one after the other.
+
+        The outputs of the last level's shared experts, [B, S, H]. Where there is a level below it,
+        the outputs of that level's shared experts and of each task's, [B, M, H], which the tasks'
+        gates mix. And what those gates read: the inputs, or from three levels on one [B, H] per
+        task.
         """
         *lower, last = self._levels()
         joined = torch.cat(inputs, dim=1)

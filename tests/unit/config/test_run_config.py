@@ -265,6 +265,7 @@ def test_any_text_and_number_reads_back_as_itself(
     tree = yaml.safe_load(SMALLEST)
     tree["data"]["train"] = train
     tree["data"]["features"]["price"]["column"] = f"x{column}"
+    tree["data"]["features"]["few"] = {"kind": "one_hot", "vocabulary": list({train, column})}
     tree["data"]["labels"]["purchase"] = f"y{column}"
     tree["optimizer"] = {"tables": {"learning_rate": rate}}
     tree["method"]["alpha"] = alpha

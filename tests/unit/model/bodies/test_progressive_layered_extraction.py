@@ -36,13 +36,13 @@ def everything(body: MultiTaskBody) -> dict[str, nn.Parameter]:
 
 
 class Plain:
-    """Tang et al., Eq. 1-5, with one expert and one gate at a time."""
+    """Tang et al.'s PLE with one expert and one gate at a time."""
 
     def __init__(self, body: MultiTaskBody, masks: dict[str, Tensor], levels: int) -> None:
         self.parameters, self.masks, self.levels = everything(body), masks, levels
 
     def expert(self, group: str, place: int, hidden: Tensor) -> Tensor:
-        """[B, H] Eq. 1's S^k, one row of it."""
+        """[B, H] One row of the paper's S^k."""
         depth = 0
         while f"{group}.{depth}.weight" in self.parameters:
             weight = self.parameters[f"{group}.{depth}.weight"][place]
@@ -58,7 +58,7 @@ class Plain:
         return [self.expert(group, place, hidden) for place in range(count)]
 
     def mixed(self, gate: list[str], selector: Tensor, experts: list[Tensor]) -> Tensor:
-        """[B, H] Eq. 2-3: softmax of a linear map of the selector, over the experts."""
+        """[B, H] The paper's g^k: softmax of a linear map of the selector, over the experts."""
         weights = torch.cat([self.parameters[f"{part}.weight"] for part in gate])
         assert len(weights) == len(experts)
         scores = (selector @ weights.T).exp()
