@@ -4,8 +4,8 @@
     python -m pipelines.experiments.fair_trade --log census --data ../shared/data/census_income
 
 1. Every method is tuned with the same budget: 12 trials on the validation rows with the seeds
-   TUNING_SEEDS. A method with a knob of its own has four values of it, with three learning rates;
-   one without has twelve learning rates. Tuned static loss weights are one of the methods.
+   TUNING_SEEDS, 192 runs in all. A method with a knob of its own has four values of it, with three
+   learning rates; one without has twelve learning rates. Static loss weights are one of them.
 2. The tuned methods are trained with every seed of --seeds and judged once on the test rows.
 3. Exact GradOPS takes longer per row. So the plain sum is given as much compute in two ways: as
    many more rows (of clicks, rows that nobody has trained on; of census, epochs), and a bottom with

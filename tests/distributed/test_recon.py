@@ -29,6 +29,7 @@ VARIANTS = {
         "method={kind: uniform}",
         "model.body={kind: mmoe, experts: 3, expert_hidden_sizes: [12, 8]}",
     ],
+    "ple": ["model.body={kind: ple, task_experts: 2, expert_hidden_sizes: [12, 8]}"],
     "refreshed": ["gradients.refresh_interval_steps=4"],
     "representation": ["gradients={space: representation, audit_interval_steps: 3}"],
     "gradnorm, a layer of their own": [

@@ -89,15 +89,16 @@ def sweep(
         rule=None if choose is None else parse_rule(choose, tasks),
     )
     logs = read_logs(cells, test)
-    refuse_changed_cells(cells, logs, place.begun_with)
     judged = logs[cells[0].name].test
-    if asked.rule is not None and judged is not None:
-        refuse_a_second_choice(place.read_record(), asked, judged)
     grace = max(cell.config.cluster.grace_seconds for cell in cells)
     with (
         Sigterm(grace) as sigterm,
         Lease(place.url, what="sweep", done="run").held(lambda: sigterm.leave_if_asked("sweep")),
     ):
+        # Now that no other sweep changes what is in the folder.
+        refuse_changed_cells(cells, logs, place.begun_with)
+        if asked.rule is not None and judged is not None:
+            refuse_a_second_choice(place.read_record(), asked, judged)
         return _Sweep(asked, cells, place, logs, parallel).to_the_end(sigterm)
 
 
@@ -171,6 +172,7 @@ class _Sweep:
             self._do([cell for cell in self._cells if cell.arm in arms], sigterm, judge=True)
             chosen = with_choice(self._write(), self._asked, self._outcomes(), test)
             self._keep(chosen)
+            self._draw(chosen)
         return chosen
 
     def _keep(self, record: dict[str, Any]) -> None:

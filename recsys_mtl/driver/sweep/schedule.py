@@ -15,6 +15,7 @@ from recsys_mtl.driver.sweep.admission import Demand, Room
 from recsys_mtl.driver.sweep.outcomes import Failure
 
 _LOOK_SECONDS = 0.2
+_IDLE_SECONDS = 900.0  # that a cluster which has lost a node has to get another one in
 _TAIL_BYTES = 16_384  # of a log, which has its newest lines
 
 
@@ -131,23 +132,36 @@ def run_jobs(
         grace_seconds: what a process has to end in, where this is ended from outside.
         ended: is told of each job that has ended, and how it failed if it did.
         look: is told how the jobs stand, a few times per second; what it raises ends all of them.
+
+    Raises:
+        UserError: nothing runs, and what the cluster has become has no room for the next job.
     """
     waiting, running, finished, failed = list(jobs), list[Running](), 0, 0
+    busy_at = time.monotonic()
     with _ending(running, grace_seconds):
         while waiting or running:
             # The first that waits goes first, so that a large cell is not kept out by small ones.
             while waiting and room.admits(waiting[0].demand, [r.job.demand for r in running]):
                 running.append(Running(waiting.pop(0), environment))
-            for process in list(running):
-                status = process.status
-                if status is not None:
-                    running.remove(process)
-                    process.ask_to_end()  # closes the pipe
-                    failure = process.failure(status) if status else None
-                    finished, failed = finished + (not status), failed + bool(status)
-                    ended(process.job, failure)
+            for job, failure in _take_ended(running):
+                finished, failed = finished + (failure is None), failed + (failure is not None)
+                ended(job, failure)
+            if running:
+                busy_at = time.monotonic()
+            elif waiting and time.monotonic() - busy_at > _IDLE_SECONDS:
+                room.refuse_what_never_fits(waiting[0].name, waiting[0].demand)
             look(Situation(tuple(waiting), tuple(running), finished, failed))
             time.sleep(_LOOK_SECONDS)
+
+
+def _take_ended(running: list[Running]) -> Iterator[tuple[Job, Failure | None]]:
+    """Take those that have ended out of the list, and yield each with how it failed if it did."""
+    for process in list(running):
+        status = process.status
+        if status is not None:
+            running.remove(process)
+            process.ask_to_end()  # which closes the pipe
+            yield process.job, process.failure(status) if status else None
 
 
 @contextmanager

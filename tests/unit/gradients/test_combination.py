@@ -7,6 +7,7 @@ import torch
 
 from recsys_mtl.gradients import gradops_coefficients, gram_matrix
 from recsys_mtl.gradients.combination import (
+    cancels,
     clip_factor,
     combined_norm,
     descent_cosines,
@@ -21,6 +22,15 @@ def test_the_norm_of_a_combination_follows_from_the_gram() -> None:
     gradients, coefficients = torch.randn(4, 30).double(), torch.randn(4).double()
     expected = (coefficients @ gradients).norm()
     torch.testing.assert_close(combined_norm(gram_matrix(gradients), coefficients), expected)
+
+
+def test_what_is_short_beside_its_longest_term_cancels() -> None:
+    sine = 1e-3
+    unit = torch.tensor([[1.0, 0.0], [-((1 - sine**2) ** 0.5), sine]], dtype=torch.float64)
+    lengths = torch.tensor([[2.0, 2.0], [2.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    correlation = unit @ unit.T
+    assert cancels(correlation, lengths, zero_sine_squared=1e-5).tolist() == [True, False, True]
+    assert cancels(correlation, lengths, zero_sine_squared=1e-7).tolist() == [False, False, True]
 
 
 def test_gradients_that_cancel_have_norm_zero_and_not_the_root_of_a_rounding() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys_mtl.config import UserError
 from recsys_mtl.driver.sweep.admission import Demand, Room
 from recsys_mtl.driver.sweep.outcomes import Failure
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
@@ -129,6 +130,26 @@ def test_an_interruption_leaves_no_process_behind_not_even_one_that_does_not_lis
         run(jobs, StopWhenBothRun(), Room(list, 2), grace=0.5)
     for pid in pids.read_text().split():
         assert not Path(f"/proc/{pid}").exists()
+
+
+def test_jobs_for_which_a_cluster_has_lost_its_room_do_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_mtl.driver.sweep.schedule._IDLE_SECONDS", 0.0)
+    nodes = [{"CPU": 2.0}]
+    done = tmp_path / "done"
+
+    class LoseTheNode(Watch):
+        def end(self, job: Job, failure: Failure | None) -> None:
+            nodes.clear()
+
+    jobs = [
+        job(tmp_path, name, f"open('{done}', 'a').write('{name}')", Demand(2, {"CPU": 1.0}))
+        for name in "ab"
+    ]
+    with pytest.raises(UserError, match=r"^b has 2 worker\(s\) of 1 CPU, and the cluster, of 0"):
+        run(jobs, LoseTheNode(), Room(lambda: nodes, None))
+    assert done.read_text() == "a"
 
 
 def test_the_first_that_waits_is_not_overtaken_by_one_with_room(tmp_path: Path) -> None:
