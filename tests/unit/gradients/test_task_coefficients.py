@@ -30,7 +30,7 @@ def coefficients_of(kind: GramMethod, gradients: Tensor, **others: Any) -> Tenso
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in DRAWN])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(gradients=float64_sets, data=st.data())
 def test_the_order_of_tasks_does_not_matter(
     kind: GramMethod, gradients: Tensor, data: st.DataObject
@@ -45,7 +45,7 @@ def test_the_order_of_tasks_does_not_matter(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNSCALED])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(gradients=float64_sets, exponent=st.integers(-60, 60))
 def test_scaling_all_gradients_scales_the_update(
     kind: GramMethod, gradients: Tensor, exponent: int
@@ -55,7 +55,7 @@ def test_scaling_all_gradients_scales_the_update(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(gradients=gradient_sets(torch.float64, max_tasks=7), seed=st.integers(0, 2**32 - 1))
 def test_the_others_are_as_if_a_zero_gradient_were_not_there(
     kind: GramMethod, gradients: Tensor, seed: int

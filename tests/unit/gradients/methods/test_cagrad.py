@@ -57,7 +57,7 @@ def test_coefficients_of_a_hand_checked_pair() -> None:
     assert found.coefficients.tolist() == pytest.approx([0.75, 0.75])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=float64_sets, c=any_c)
 def test_the_update_lies_in_its_ball(gradients: Tensor, c: float) -> None:
     found, mean = cagrad_coefficients(gram_matrix(gradients), c=c), mean_of(gradients)

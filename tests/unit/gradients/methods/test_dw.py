@@ -32,7 +32,7 @@ def test_weights_of_a_hand_checked_pair() -> None:
     assert dw_coefficients(gram, alpha=-1.0).tolist() == pytest.approx(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=gradient_sets(torch.float64), alpha=alphas)
 def test_it_is_the_paper_s_formula_on_vectors(gradients: Tensor, alpha: float) -> None:
     gradients = gradients / gradients.norm().clamp(min=1e-9)  # the powers stay within float64
@@ -40,7 +40,7 @@ def test_it_is_the_paper_s_formula_on_vectors(gradients: Tensor, alpha: float) -
     assert found.tolist() == pytest.approx(dw_on_vectors(gradients, alpha), rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=gradient_sets(torch.float64), alpha=alphas)
 def test_weights_have_the_mean_1_over_tasks_with_a_gradient(
     gradients: Tensor, alpha: float

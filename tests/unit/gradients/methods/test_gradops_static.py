@@ -25,7 +25,7 @@ def test_coefficients_of_a_hand_checked_pair() -> None:
     assert found.weights.tolist() == [1.5, 0.5]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets)
 def test_weights_of_1_are_gradops_with_alpha_0(gradients: Tensor) -> None:
     gram, num_tasks = gram_matrix(gradients), len(gradients)
@@ -35,7 +35,7 @@ def test_weights_of_1_are_gradops_with_alpha_0(gradients: Tensor) -> None:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets, seed=st.integers(0, 2**32 - 1))
 def test_it_is_the_weighted_sum_of_projected_vectors(gradients: Tensor, seed: int) -> None:
     weights = drawn_weights(len(gradients), seed)

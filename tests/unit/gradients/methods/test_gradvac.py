@@ -74,7 +74,7 @@ def test_a_turn_reaches_its_target_and_no_other_is_turned() -> None:
             assert float(reached[i] @ unit[j]) == pytest.approx(max(cosine, float(targets[i, j])))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=gradient_sets(torch.float64), step=steps)
 def test_with_targets_of_0_it_is_pcgrad(gradients: Tensor, step: int) -> None:
     gram, order = gram_matrix(gradients), draw_order(len(gradients), 0, step)
@@ -87,7 +87,7 @@ def test_with_targets_of_0_it_is_pcgrad(gradients: Tensor, step: int) -> None:
     assert not found.targets.any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=gradient_sets(torch.float64), step=steps, seed=st.integers(0, 2**32 - 1))
 def test_coefficients_and_targets_stay_finite_whatever_the_gradients(
     gradients: Tensor, step: int, seed: int

@@ -30,7 +30,7 @@ def test_coefficients_of_a_hand_checked_pair() -> None:
     assert float(found.projection) == pytest.approx(2 / 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=gradient_sets(torch.float64))
 def test_the_products_with_all_directions_are_equal_and_none_is_negative(gradients: Tensor) -> None:
     found = imtl_g_coefficients(gram_matrix(gradients), zero_sine_squared=1e-13)

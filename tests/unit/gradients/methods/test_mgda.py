@@ -20,7 +20,7 @@ def test_coefficients_of_a_hand_checked_pair() -> None:
     assert mgda_coefficients(gram).tolist() == pytest.approx([0.75, 0.25])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=float64_sets)
 def test_coefficients_meet_the_optimality_condition(gradients: Tensor) -> None:
     """Of the hull's shortest point p: p . g_i >= p . p for every i, with equality where c_i > 0."""
@@ -38,7 +38,7 @@ def test_coefficients_meet_the_optimality_condition(gradients: Tensor) -> None:
     assert (slack.abs() <= accuracy)[(found > 1e-9)].all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=float64_sets)
 def test_no_task_is_opposed(gradients: Tensor) -> None:
     found = coefficients_of(gradients)

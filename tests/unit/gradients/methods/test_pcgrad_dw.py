@@ -26,7 +26,7 @@ def test_weights_of_a_hand_checked_pair() -> None:
     assert weighed.weights.tolist() == pytest.approx([float(first), 2 - float(first)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=float64_sets, alpha=alphas, step=steps)
 def test_it_is_the_paper_s_formula_on_vectors(gradients: Tensor, alpha: float, step: int) -> None:
     gradients = gradients / gradients.norm().clamp(min=1e-9)
@@ -43,7 +43,7 @@ def test_it_is_the_paper_s_formula_on_vectors(gradients: Tensor, alpha: float, s
     assert difference.norm() <= 1e-11 * expected.max() * gradients.norm(dim=1).sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=float64_sets, step=steps)
 def test_alpha_0_is_pcgrad(gradients: Tensor, step: int) -> None:
     gram, order = gram_matrix(gradients), draw_order(len(gradients), 0, step)
@@ -55,7 +55,7 @@ def test_alpha_0_is_pcgrad(gradients: Tensor, step: int) -> None:
     assert torch.equal(found.shares_kept, expected.shares_kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gradients=gradient_sets(torch.float64, max_tasks=2), alpha=alphas)
 def test_of_two_tasks_none_is_opposed(gradients: Tensor, alpha: float) -> None:
     order = draw_order(len(gradients), 0, 0)

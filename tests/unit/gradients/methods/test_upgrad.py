@@ -25,7 +25,7 @@ def accuracy_of(gradients: Tensor) -> float:
     return 1e-8 + largest_sine_dropped(gradients)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float32_sets)
 def test_projections_meet_their_optimality_conditions(gradients: Tensor) -> None:
     """Of pi(g_k) = g_k + v: v >= 0, pi(g_k) . g_j >= 0 for every j, and 0 where v_j > 0."""
@@ -40,7 +40,7 @@ def test_projections_meet_their_optimality_conditions(gradients: Tensor) -> None
     assert not found.projections[~present].any()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float32_sets)
 def test_no_task_is_opposed(gradients: Tensor) -> None:
     coefficients = upgrad_coefficients(gram_matrix(gradients)).coefficients
@@ -49,7 +49,7 @@ def test_no_task_is_opposed(gradients: Tensor) -> None:
     assert (products >= -accuracy_of(gradients) * terms.norm(dim=1).sum()).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gradients=float32_sets)
 def test_the_update_is_the_mean_of_the_projections(gradients: Tensor) -> None:
     found = upgrad_coefficients(gram_matrix(gradients))
