@@ -121,7 +121,7 @@ def draw(points: Sequence[Point], ours: float, path: Path) -> None:
     )
     panel.set_xlabel(f"distance of the weights from the mean weights of {DYNAMIC.name}")
     panel.set_ylabel("average test AUC")
-    panel.legend(frameon=False)
+    panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(figure, path)
 
 

@@ -93,7 +93,7 @@ def draw(weights: Mapping[int, FloatArray], path: Path) -> None:
             panel.set_title(CENSUS_TASKS[task], fontweight="bold", loc="left")
             panel.set_xlabel("training step")
         axes[0].set_ylabel("weight $w$ (running mean)")
-        axes[-1].legend(frameon=False)
+        axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(figure, path)
 
 

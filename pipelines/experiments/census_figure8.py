@@ -89,7 +89,7 @@ def draw(gains: Mapping[str, Gains], path: Path) -> None:
         panel.set_xticks(ALPHAS)
         panel.set_xlabel("alpha")
     axes[0].set_ylabel(f"1000 × (AUC - AUC of {UNIFORM.name})")
-    axes[-1].legend(frameon=False)
+    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(figure, path)
 
 

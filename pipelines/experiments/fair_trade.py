@@ -192,7 +192,7 @@ def _cost_table(costs: Sequence[Mapping[str, Any]], price: float) -> str:
     rows = (
         [
             cost["arm"],
-            number(_known(cost["core_hours"]), 3),
+            f"{_known(cost['core_hours']):.3g}",
             number(_known(cost["rows_per_core_hour"]) / 1e6, 1),
             number(_known(cost["price_per_billion_rows"]), 2),
             cost["in_words"],

@@ -71,16 +71,9 @@ def compare(asked: Asked) -> Report:
         sorted(some, key=layers.index)
         for some in (ranking[: options.layers], ranking[-options.layers :])
     )
-    own = [with_own_layers(arm, chosen, "recon") for arm in METHODS]
     controls = _controls(plain, config.model.bottom_hidden_sizes, layers, chosen, lowest)
-    controlled = [
-        replace(made, name=f"{arm.name}_{made.name}", overrides=(*arm.overrides, *made.overrides))
-        for arm in CONTROLLED
-        for made in controls.values()
-    ]
-    with_recon = asked.sweep(
-        setting.run_yaml, [*own, *controlled], "with", test=setting.test, overrides=every_run
-    )
+    arms = _arms_with(chosen, controls)
+    with_recon = asked.sweep(setting.run_yaml, arms, "with", test=setting.test, overrides=every_run)
     sweeps, other_log = [plain, with_recon], None
     if options.log == "clicks":
         searched = _search_elsewhere(asked, every_run)
@@ -111,6 +104,18 @@ def _search(counts: Mapping[str, Mapping[int, Counts]]) -> Counts:
             "without/cells has what they printed"
         )
     return found
+
+
+def _arms_with(chosen: Sequence[str], controls: Mapping[str, Arm]) -> list[Arm]:
+    """Every method with the chosen layers task-specific, and some with every control."""
+    return [
+        *(with_own_layers(arm, chosen, "recon") for arm in METHODS),
+        *(
+            Arm(f"{arm.name}_{name}", (*arm.overrides, *control.overrides))
+            for arm in CONTROLLED
+            for name, control in controls.items()
+        ),
+    ]
 
 
 def _controls(

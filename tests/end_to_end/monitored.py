@@ -132,6 +132,7 @@ def train_and_kill(place: Place, cluster: dict[str, str], prometheus: Prometheus
         "training.log_interval_steps=5",
         f"metrics.discovery_folder={prometheus.discovery}",
         "metrics.linger_seconds=30",
+        "recon={threshold: 0, search_share: 1}",  # so that every panel has something to show
     )
     process, printed = started(cluster, *arguments(place, name, *overrides), until="metrics")
     url = json.loads(printed.splitlines()[-1])["url"]

@@ -22,11 +22,11 @@ def ends() -> dict[str, str]:
 
 def test_a_step_never_waits_for_the_device(ends: dict[str, str]) -> None:
     steps = {case: end for case, end in ends.items() if not case.startswith("planted")}
-    # 15 of one method and mode for each of 4 bodies, but for what the representation cannot give
+    # 15 of one method and mode for each of 3 bodies, but for what the representation cannot give
     # (gradnorm its layers; to a body with shared layers above it, anything), and uniform; and
-    # searches of each body and each mode: with and without clipping. And one whose rows count by
+    # searches of each body and of 2 modes: with and without clipping. And one whose rows count by
     # weights.
-    assert len(steps) == 2 * (4 * 15 - 3 - 3 + 4 + 4 + 5) + 1
+    assert len(steps) == 2 * (3 * 15 - 3 - 2 + 3 + 3 + 2) + 1
     assert {case: end for case, end in steps.items() if end != "none"} == {}
 
 

@@ -67,15 +67,13 @@ def clicks_setting(
     epochs = options.epochs or EPOCHS
     judged_rows = max(1, options.rows // 5)
     log = folder / "log"
-    shape: dict[str, Any] = {
-        "rows": spare * options.rows,
-        "eval_rows": 2 * judged_rows,
-        "seed": options.log_seed,
-    }
-    truth = log / "truth.json"
-    if not _is_there(truth, shape, relation):
-        # Two files, so that one can be chosen by and the other judge.
-        write_click_log(log, files=2, row_group_rows=8192, relation=relation, **shape)
+    _write_log(
+        log,
+        relation,
+        rows=spare * options.rows,
+        eval_rows=2 * judged_rows,
+        seed=options.log_seed,
+    )
     tree = run_tree(
         log,
         storage_path=str(folder / "runs"),
@@ -97,6 +95,13 @@ def clicks_setting(
         judging=f"AUC on {judged_rows:,} test rows of the evaluation with the best average AUC on "
         f"as many validation rows, {EVALUATIONS_PER_EPOCH} evaluations per epoch",
     )
+
+
+def _write_log(log: Path, relation: TaskRelation, **shape: Any) -> None:
+    """Write the log, unless one with these arguments is there."""
+    if not _is_there(log / "truth.json", shape, relation):
+        # Two files, so that one can be chosen by and the other judge.
+        write_click_log(log, files=2, row_group_rows=8192, relation=relation, **shape)
 
 
 def truth_in_words(folder: Path) -> str:

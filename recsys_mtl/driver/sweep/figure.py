@@ -129,7 +129,7 @@ def _draw_curve(axes: Any, arms: Sequence[Record], quantity: str, colour: str, a
     """Draw AUC over the setting, and arms that are not of the series as level lines."""
     for log, style in _STYLES.items():
         of_arm = {arm["name"]: arm[log] for arm in arms if arm[log] is not None}
-        drawn = [name for name in axis.values if name in of_arm]
+        drawn = _of_series(arms, log, axis)
         if drawn:
             axes.errorbar(
                 [axis.values[name] for name in drawn],
@@ -193,7 +193,7 @@ def _entries_of_scores(arms: Sequence[Record], axis: Axis | None) -> list[Line2D
     entries = [
         Line2D([], [], color="0.2", label=_LOGS[log], **style)
         for log, style in _STYLES.items()
-        if any(arm[log] is not None for arm in arms)
+        if (_of_series(arms, log, axis) if axis else any(arm[log] for arm in arms))
     ]
     levels = [] if axis is None else _level(arms, axis)
     for arm, dashes in zip(levels, itertools.cycle(_LEVELS), strict=False):
@@ -203,6 +203,13 @@ def _entries_of_scores(arms: Sequence[Record], axis: Axis | None) -> list[Line2D
 
 def _entries_of_tasks(colours: Mapping[str, str]) -> list[Line2D]:
     return [Line2D([], [], color=colour, label=task) for task, colour in colours.items()]
+
+
+def _of_series(arms: Sequence[Record], log: str, axis: Axis) -> list[str]:
+    """The arms that have a point on this log; of a choice, the chosen one's alone is left out."""
+    known = {arm["name"] for arm in arms if arm[log] is not None}
+    found = [name for name in axis.values if name in known]
+    return found if log == "eval" or len(found) > 1 else []
 
 
 def _level(arms: Sequence[Record], axis: Axis) -> list[Record]:

@@ -138,7 +138,8 @@ def with_choice(
     of_eval, of_test = (_scores(asked, outcomes, log) for log in ("eval", "test"))
     means = {arm: _means(by_seed) for arm, by_seed in of_eval.items()}
     chosen = choose(asked.rule, means, asked.baseline)
-    has_test = bool(of_test[chosen]) and bool(of_test[asked.baseline])
+    # Every seed, or the report would be of fewer runs than the choice.
+    has_test = all(set(of_test[arm]) == set(asked.seeds) for arm in (chosen, asked.baseline))
     choice = {
         **asked.identity,
         "arm": chosen,

@@ -150,7 +150,8 @@ def test_rows_that_the_other_model_cannot_score_are_left_out_and_said(
     broken[:2, 1] = np.inf
     drop = gate_of(log._replace(logits=broken)).tasks["task"]
     rest = ScoredBlock(*(column[2:] for column in log))
-    assert drop.drop == pytest.approx(drop_by_scikit_learn(rest), abs=5e-5)
+    # Each AUC counts pairs in one bin as half a pair: 1e-4 with so few rows.
+    assert drop.drop == pytest.approx(drop_by_scikit_learn(rest), abs=2e-4)
     assert "without 2 rows that the other model cannot score" in drop.reason
 
 

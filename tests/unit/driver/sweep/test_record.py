@@ -80,6 +80,13 @@ def test_a_choice_is_written_down_before_the_test_log_is_read(tmp_path: Path) ->
     assert condition["holds"] is True
 
 
+def test_a_choice_waits_until_the_test_log_has_judged_every_seed(tmp_path: Path) -> None:
+    asked = request(ARMS, (1, 2), RULE, "later")
+    half = {key: aucs for key, aucs in ON_TEST.items() if key != ("alpha=-1", 2)}
+    (choice,) = chosen(tmp_path, asked, half)["choices"]
+    assert (choice["arm"], choice["test_pending"], choice["test"]) == ("alpha=-1", True, None)
+
+
 def test_a_choice_that_does_not_hold_on_the_test_log_says_so(tmp_path: Path) -> None:
     asked = request(ARMS, (1, 2), RULE, "later")
     before = chosen(tmp_path, asked, None)
