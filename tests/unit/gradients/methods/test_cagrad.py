@@ -1,3 +1,4 @@
+import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -51,6 +52,21 @@ def smallest_by_slsqp(gradients: Tensor, c: float) -> float:
     return scale * min(objective(w) for w in feasible)
 
 
+def best_by_cone(gradients: Tensor, c: float) -> float:
+    """The most that an update of the ball can give the worst-off task, as a cone programme.
+
+    SLSQP stops early where F has a kink, as it has where a combination vanishes.
+    """
+    mean = mean_of(gradients).numpy()
+    update, gain = cvxpy.Variable(len(mean)), cvxpy.Variable()
+    limits = [
+        gradients.numpy() @ update >= gain,
+        cvxpy.norm(update - mean) <= c * np.linalg.norm(mean),
+    ]
+    cvxpy.Problem(cvxpy.Maximize(gain), limits).solve(solver="CLARABEL")
+    return float(gain.value)
+
+
 def test_coefficients_of_a_hand_checked_pair() -> None:
     found = cagrad_coefficients(torch.eye(2, dtype=torch.float64), c=0.5)
     assert found.shares.tolist() == pytest.approx([0.5, 0.5])
@@ -100,7 +116,7 @@ def test_where_a_combination_vanishes_the_update_is_still_the_best_of_its_ball()
     """The last gradient takes back a mixture of the others. Where the ball is large enough for an
     update that opposes no task, the paper's formula is 0 / 0."""
     generator = fresh_generator()
-    for _ in range(40):
+    for _ in range(20):
         gradients = torch.randn(3, 6, generator=generator, dtype=torch.float64)
         mixture = torch.rand(2, generator=generator, dtype=torch.float64)
         gradients[2] = -(mixture @ gradients[:2])
@@ -109,8 +125,7 @@ def test_where_a_combination_vanishes_the_update_is_still_the_best_of_its_ball()
         update, mean = found.coefficients @ gradients, mean_of(gradients)
         assert (update - mean).norm() <= c * mean.norm() + 1e-9
         scale = float(mean.norm() * gradients.norm(dim=1).max())
-        reference = min(0.0, smallest_by_slsqp(gradients, c))
-        assert float((gradients @ update).min()) >= reference - 1e-6 * scale
+        assert float((gradients @ update).min()) >= best_by_cone(gradients, c) - 1e-6 * scale
 
 
 def test_a_larger_ball_has_a_better_best() -> None:
