@@ -13,13 +13,15 @@ DEMO_ROWS ?= 300000
 setup: $(INSTALLED)
 
 # torch comes first and alone: its CPU build lies on an index of its own, and pip would ask every
-# index about every package.
+# index about every package. pip compiles modules on one core; compileall takes all, and fails at
+# files that are templates or of other Pythons, as pip does without a word.
 $(INSTALLED): docker/cpu.lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Python %d.%d: recsys_mtl needs 3.11 or 3.12; name one with make PYTHON=..." % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-compile --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
 		"$$(grep '^torch==' docker/cpu.lock.txt)"
 	$(VENV)/bin/pip install --quiet --no-compile --no-deps -r docker/cpu.lock.txt
+	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
