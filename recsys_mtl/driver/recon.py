@@ -124,6 +124,8 @@ def with_own_layers(config: RunConfig, layers: Sequence[str]) -> RunConfig:
         (
             f"run.name={config.run.name}{TRAINED}",
             f"model.task_specific_layers={json.dumps(names)}",
+            # A search that a file asks for itself would end this run with it.
+            *(() if config.recon is None else ("recon.search_only=false",)),
         ),
     )
 

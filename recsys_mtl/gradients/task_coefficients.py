@@ -56,7 +56,8 @@ def task_coefficients(
         gram: [T, T] float64, as `gram_matrix` returns it. A zero row is a task left out.
         seed: of the order that pcgrad, pcgrad_dw and gradvac draw: one of its own for every step.
         hyperparameters: the method's own, such as `alpha`, `c`, `beta` or `weights` (one per task,
-            in the order of the Gram), with its defaults; and `zero_sine_squared`.
+            in the order of the Gram), with the defaults of its function; `alpha` of gradops has
+            none, nor have `weights` of gradops_static; and `zero_sine_squared`.
 
     Returns:
         [T] float64. `gradients/methods/README.md` says what they sum to for each method.

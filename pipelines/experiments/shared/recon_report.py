@@ -67,9 +67,10 @@ def report(found: Found, setting: Setting, seeds: Sequence[int]) -> str:
 
 def claims(found: Found) -> list[str]:
     """One sentence per claim and whether it is confirmed."""
-    plain = shares(found, UNIFORM.name, None)
+    plain = _mean(shares(found, UNIFORM.name, None))
     surgery = [m for m in found.methods if m != UNIFORM.name and found.counts[m]]
-    left = {m: _mean(shares(found, m, None)) / _mean(plain) for m in surgery}
+    # Where the plain sum never conflicts, or was not trained, nothing can be said of the others.
+    left = {m: _mean(shares(found, m, None)) / plain for m in surgery if plain > 0}
     fewer = {m: share_difference(found, m + WITH_RECON, m, found.remaining) for m in found.methods}
     chose = _same_choices(found)
     return [
@@ -91,9 +92,9 @@ def _verdicts(holds: Mapping[str, bool]) -> str:
 
 
 def _same_choices(found: Found) -> dict[str, bool]:
-    """Whether the searches of every method, and on the other log, choose the same layers, in most
-    of their seeds."""
-    searches = {method: found.counts[method] for method in found.methods}
+    """Whether the searches of every other method, and on the other log, choose the layers that the
+    plain sum's chose, in most of their seeds."""
+    searches = {m: found.counts[m] for m in found.methods if m != UNIFORM.name}
     if found.other_log is not None:
         searches["the other log"] = found.other_log
     return {

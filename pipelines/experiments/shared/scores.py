@@ -84,28 +84,45 @@ def lines_of(
         reference: the arm from which differences are taken.
         baseline: the arm of delta-m; None where there is none.
     """
-    table = [[_mean(scores[arm], task) for task in tasks] for arm in scores]
-    ranks = mean_ranks(table)
-    base = table[list(scores).index(baseline)] if baseline in scores else [math.nan] * len(tasks)
+    every = {seed for of_arm in scores.values() for seed in of_arm}
+    # An arm that lacks a seed is not ranked: seeds differ by more than arms do.
+    ranks = mean_ranks(
+        [
+            [_mean(of_arm, task) if every == of_arm.keys() else math.nan for task in tasks]
+            for of_arm in scores.values()
+        ]
+    )
+    of_baseline = {} if baseline is None else scores.get(baseline, {})
     return [
         Line(
             arm=arm,
             seeds=len(of_arm),
             means={task: _mean(of_arm, task) for task in (*tasks, AVERAGE)},
             stds={task: _std(of_arm, task) for task in (*tasks, AVERAGE)},
-            delta_m=delta_m(means, base),
+            delta_m=delta_m(
+                *(
+                    [_mean(_of_seeds(a, of_arm, of_baseline), task) for task in tasks]
+                    for a in (of_arm, of_baseline)
+                )
+            ),
             mean_rank=rank,
             differences={}
             if arm == reference or reference not in scores
             else {task: difference(scores, arm, reference, task) for task in (*tasks, AVERAGE)},
         )
-        for (arm, of_arm), means, rank in zip(scores.items(), table, ranks, strict=True)
+        for (arm, of_arm), rank in zip(scores.items(), ranks, strict=True)
     ]
 
 
 def best_arm(scores: Scores, arms: Iterable[str]) -> str:
-    """The arm with the highest average, of the means over the seeds; the first of equals."""
-    return max(arms, key=lambda arm: _known(_mean(scores[arm], AVERAGE)))
+    """The arm with the highest average, of the means over the seeds; the first of equals.
+
+    An arm that lacks a seed of another is not chosen.
+    """
+    of_arms = {arm: scores[arm] for arm in arms}
+    every = {seed for of_arm in of_arms.values() for seed in of_arm}
+    complete = [arm for arm, of_arm in of_arms.items() if every == of_arm.keys()]
+    return max(complete or of_arms, key=lambda arm: _known(_mean(of_arms[arm], AVERAGE)))
 
 
 @dataclass(frozen=True)
@@ -138,6 +155,13 @@ def contrasts_of(
         )
         for (arm, other), found, p_value in zip(pairs, differences, adjusted, strict=True)
     ]
+
+
+def _of_seeds(
+    of_arm: Mapping[int, SeedScores], *others: Mapping[int, SeedScores]
+) -> dict[int, SeedScores]:
+    """The scores of the seeds that the others have, too."""
+    return {seed: s for seed, s in of_arm.items() if all(seed in other for other in others)}
 
 
 def _mean(of_arm: Mapping[int, SeedScores], task: str) -> float:

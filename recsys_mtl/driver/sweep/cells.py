@@ -12,6 +12,7 @@ from recsys_mtl.config.file import load_config, overridden
 from recsys_mtl.config.label import judge_alike
 from recsys_mtl.driver.storage import with_absolute_paths
 from recsys_mtl.driver.sweep.arms import Arm
+from recsys_mtl.driver.sweep.choice import AVERAGE
 
 _OWN = {
     "run.name": "the sweep names its runs by arm and seed",
@@ -82,11 +83,22 @@ def plan_cells(
 
 
 def tasks_of(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """The T tasks of a sweep, in the order of data.labels."""
+    """The T tasks of a sweep, in the order of data.labels.
+
+    Raises:
+        UserError: one has the name of the tasks' mean.
+    """
     whole = next((cell for cell in cells if cell.task is None), None)
     if whole is not None:
-        return whole.config.task_names
-    return tuple(dict.fromkeys(cell.task for cell in cells if cell.task is not None))
+        found = whole.config.task_names
+    else:
+        found = tuple(dict.fromkeys(cell.task for cell in cells if cell.task is not None))
+    if AVERAGE in found:
+        raise UserError(
+            f"data.labels has a task {AVERAGE!r}, which in a sweep is the mean of all tasks; name "
+            "the task otherwise"
+        )
+    return found
 
 
 def _refuse_unusable(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
@@ -134,6 +146,7 @@ def _of_one_task(config: RunConfig, task: str) -> tuple[str, ...]:
     return (
         f"data.labels={json.dumps({task: label})}",
         "method={kind: uniform}",
+        "recon=null",
         *(() if best_by is None else (f"training.best_by={measure(best_by).quantity}:{task}",)),
     )
 

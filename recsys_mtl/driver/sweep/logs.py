@@ -79,6 +79,11 @@ def _read(data: Data, test: str | None) -> Logs:
             f"--test {test} has the rows of data.eval ({data.eval}), which arms are compared on "
             "already; give a log that nothing was chosen by"
         )
+    if judged.digest == train.digest:
+        raise UserError(
+            f"--test {test} has the rows of data.train ({data.train}), which arms were trained on; "
+            "give a log that they have not seen"
+        )
     return Logs(train, evaluation, judged)
 
 

@@ -63,6 +63,10 @@ def refuse_a_second_choice(earlier: Mapping[str, Any], asked: Request, test: Man
         UserError: the log has already been used.
     """
     remedy = "give another log by --test, or choose without --test"
+    same = {"test_digest": test.digest, **asked.identity}
+    for choice in earlier.get("choices", ()):
+        if choice["test"] is not None and all(choice[name] == v for name, v in same.items()):
+            return
     if any(log["digest"] == test.digest for log in earlier.get("judged", ())):
         raise UserError(
             f"every arm of this sweep has been judged by {asked.test} already, so that it confirms "

@@ -48,6 +48,7 @@ ALPHAS = ("--set", "method.alpha=-1,0")
         ((*ALPHAS, "--choose", "best wish"), "--choose 'best wish' cannot be read; write"),
         ((*ALPHAS, "--test", "/nowhere"), "/nowhere: no Parquet file there"),
         ((*ALPHAS, "--test", "{folder}/eval"), "has the rows of data.eval"),
+        ((*ALPHAS, "--test", "{folder}/train"), "has the rows of data.train"),
         (("--set", "data.train=/a,/b"), "/a: no Parquet file there"),
         ((*ALPHAS, "--for-all", "training.epoch=3"), "training.epoch: unknown key"),
         ((*ALPHAS, "--for-all", "run.seed=3"), "--set run.seed=3: every arm is trained with"),

@@ -1,6 +1,7 @@
 """Arms, networks, grids and commands of the experiments, without training anything."""
 
 import argparse
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -171,10 +172,17 @@ def test_claims_are_confirmed_by_what_was_fixed_beforehand() -> None:
     surgery, fewer, serves = claims(recon_found((2, 2), of_surgery=30))
     assert surgery.endswith("confirmed for pcgrad.")
     assert fewer.endswith("confirmed for uniform, pcgrad.")
-    assert serves.endswith("confirmed for uniform, pcgrad; not for the other log.")
+    assert serves.endswith("confirmed for pcgrad; not for the other log.")
     surgery, fewer, _ = claims(recon_found((31, 31), of_surgery=20))
     assert surgery.endswith("not for pcgrad.")
     assert fewer.endswith("confirmed for pcgrad; not for uniform.")
+
+
+def test_where_the_plain_sum_never_conflicts_nothing_is_said_of_surgery() -> None:
+    found = recon_found((2, 2), of_surgery=30)
+    counted = dict(found.counts) | {"uniform": {1: counts(0, 0, 0)}}
+    surgery, *_ = claims(dataclasses.replace(found, counts=counted))
+    assert surgery.endswith("not to be told from these runs.")
 
 
 def test_the_report_on_recon_compares_with_the_same_method_without_it() -> None:

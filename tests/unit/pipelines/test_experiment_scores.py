@@ -82,7 +82,10 @@ def test_a_line_has_means_ranks_and_differences_over_the_seeds_that_both_have() 
     assert uniform.stds[AVERAGE] == pytest.approx(0.02 / math.sqrt(2))
     assert uniform.delta_m == pytest.approx(100 * (0.09 / 0.8 - 0.01 / 0.6) / 2)
     assert uniform.differences == {}
-    assert [lines[arm].mean_rank for arm in ("ours", "uniform", "single_task")] == [1, 2.5, 2.5]
+    both = {arm: {seed: SCORES[arm][seed] for seed in (1, 2)} for arm in lines if SCORES[arm]}
+    ranked = lines_of(both, TASKS, reference="uniform", baseline=None)
+    ranks = {line.arm: line.mean_rank for line in ranked}
+    assert ranks == {"ours": 1, "uniform": 2.5, "single_task": 2.5}
     assert ours.differences["cart"].mean == pytest.approx((0.1 + 0.14) / 2)
     assert ours.differences[AVERAGE].pairs == 2
     assert math.isnan(lines["failed"].means["cart"])
@@ -93,6 +96,19 @@ def test_a_line_has_means_ranks_and_differences_over_the_seeds_that_both_have() 
 def test_the_best_arm_has_the_highest_average_and_none_without_scores() -> None:
     assert best_arm(SCORES, SCORES) == "ours"
     assert best_arm(SCORES, ("failed", "uniform", "single_task")) == "single_task"
+
+
+def test_an_arm_that_lacks_a_seed_is_neither_the_best_nor_ranked() -> None:
+    lucky = {"lucky": {1: {"cart": 0.99, "wish": 0.99}}}
+    assert best_arm(SCORES | lucky, [*SCORES, "lucky"]) == "ours"
+    lines = {
+        line.arm: line
+        for line in lines_of(SCORES | lucky, TASKS, reference="uniform", baseline="uniform")
+    }
+    assert math.isnan(lines["lucky"].mean_rank)
+    assert lines["ours"].mean_rank == 1.0
+    # Of seed 1 alone: 0.99 to 0.7 and to 0.6.
+    assert lines["lucky"].delta_m == pytest.approx(50 * (1 - 0.99 / 0.7 + 1 - 0.99 / 0.6))
 
 
 def test_contrasts_are_adjusted_together() -> None:

@@ -76,6 +76,17 @@ def test_the_mean_of_one_task_is_that_task(tmp_path: Path) -> None:
     assert plan(tmp_path, [ALONE], overrides=by_mean)[1].config.training.best_by == "auc:cart"
 
 
+def test_a_single_task_has_no_pairs_for_recon_to_count(tmp_path: Path) -> None:
+    cells = plan(tmp_path, [Arm("all", ()), ALONE], overrides=["recon={threshold: -0.1}"])
+    assert [cell.config.recon is None for cell in cells] == [False, True, True]
+
+
+def test_no_task_has_the_name_of_the_mean(tmp_path: Path) -> None:
+    labels = "data.labels={average: bought, cart: cart}"
+    with pytest.raises(UserError, match="a task 'average', which in a sweep is the mean"):
+        tasks_of(plan(tmp_path, [Arm("all", ())], overrides=[labels]))
+
+
 def test_long_and_strange_names_of_arms_are_folders(tmp_path: Path) -> None:
     long = "x" * 300
     cells = plan(tmp_path, [Arm("größe [64, 32]", ()), Arm(long, ())])

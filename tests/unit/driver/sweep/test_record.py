@@ -128,6 +128,19 @@ def test_a_log_that_has_judged_every_arm_confirms_no_choice(tmp_path: Path) -> N
         refuse_a_second_choice(again, request(ARMS, (1, 2), RULE, "later"), log("later"))
 
 
+def test_a_choice_that_a_log_has_confirmed_stays_so_when_it_then_judges_every_arm(
+    tmp_path: Path,
+) -> None:
+    asked = request(ARMS, (1, 2), RULE, "later")
+    before = chosen(tmp_path, asked, ON_TEST)
+    outcomes = outcomes_of(cells_of(tmp_path, ARMS, (1, 2)), AUCS, ON_TEST)
+    everyone = request(ARMS, (1, 2), test="later")
+    record = record_of(everyone, outcomes, test=log("later"), earlier=before)
+    refuse_a_second_choice(record, asked, log("later"))
+    with pytest.raises(UserError, match="so that it confirms no choice"):
+        refuse_a_second_choice(record, request(ARMS, (1, 2), "max cart", "later"), log("later"))
+
+
 def test_the_folder_must_be_of_this_machine_and_its_record_sound(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--out s3://bucket/sweep is no folder of this machine"):
         SweepFolder("s3://bucket/sweep")

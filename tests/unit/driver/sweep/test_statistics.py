@@ -70,6 +70,24 @@ def test_a_seed_counts_once_all_its_runs_are_there_and_differences_are_of_common
     assert arm_records(arms, half, TASKS, "single-task")[0]["eval"] is None
 
 
+def test_an_arm_that_lacks_a_seed_is_not_ranked_and_its_delta_m_is_of_common_seeds(
+    tmp_path: Path,
+) -> None:
+    """Seed 2 is hard: whoever failed there must not win by it."""
+    arms = [UNIFORM, ALPHA]
+    aucs = {
+        ("uniform", 1): (0.90, 0.90),
+        ("uniform", 2): (0.70, 0.70),
+        ("alpha=-1", 1): (0.81, 0.81),
+    }
+    outcomes = outcomes_of(cells_of(tmp_path, arms, (1, 2)), aucs)
+    uniform, alpha = (arm["eval"] for arm in arm_records(arms, outcomes, TASKS, "uniform"))
+    assert (uniform["mean_rank"], uniform["pareto"]) == (1.0, True)
+    assert math.isnan(alpha["mean_rank"])
+    assert not alpha["pareto"]
+    assert alpha["delta_m"] == pytest.approx(10.0)
+
+
 def test_an_arm_without_any_result_is_left_out_and_differences_without_the_baseline_are_too(
     tmp_path: Path,
 ) -> None:
