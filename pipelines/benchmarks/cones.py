@@ -42,7 +42,9 @@ def cagrad(vectors: Tensor, c: float) -> Tensor:
     """
     mean = vectors.mean(dim=0)
     radius = c * float(mean.norm())
-    levelled = torch.linalg.lstsq(vectors, torch.ones(len(vectors), 1).double()).solution[:, 0]
+    # Not torch's lstsq: its default driver gave another solution in 1 of 100 calls (torch 2.13).
+    found = np.linalg.lstsq(vectors.numpy(), np.ones(len(vectors)), rcond=None)[0]
+    levelled = torch.from_numpy(found)
 
     def added(gain: float) -> np.ndarray:
         found, _ = nnls(vectors.T.numpy(), (gain * levelled - mean).numpy())
