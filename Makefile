@@ -37,10 +37,12 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# A torch thread a process: as many processes as cores have none to spare. The tests of whole runs
+# A torch thread a process: as many processes as cores have none to spare. A file's tests stay with
+# one process, which makes their fixtures once, and the long files come first. The tests of whole runs
 # share a Ray cluster, which takes all cores at times, and come one after the other.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto tests/unit tests/distributed tests/deploy tests/in_process
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		tests/in_process tests/distributed tests/unit tests/deploy
 	$(VENV)/bin/python -m pytest tests/end_to_end
 
 clean:
