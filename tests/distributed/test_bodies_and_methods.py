@@ -13,7 +13,7 @@ from tests.distributed.test_worker_equivalence import run_yaml, train
 
 __all__ = ["run_yaml"]
 
-STEPS = 5
+STEPS = 4
 BODIES = {
     "bottom": [],
     "last layer own": ["model.task_specific_layers=[bottom.layers.2]"],

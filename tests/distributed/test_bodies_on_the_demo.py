@@ -15,14 +15,14 @@ def run(*command: str) -> None:
 
 def test_a_mixture_of_experts_learns_most_of_what_can_be_learnt(tmp_path: Path) -> None:
     log = tmp_path / "demo"
-    run("pipelines.synthetic_clicks", "--out", str(log), "--rows", "80000", "--seed", "1")
+    run("pipelines.synthetic_clicks", "--out", str(log), "--rows", "40000", "--seed", "1")
     settings = {
         "data.train": log / "train",
         "data.eval": log / "eval",
         "run.storage_path": tmp_path / "runs",
         "cluster.num_workers": 0,
         "model.body": "{kind: mmoe}",
-        "training.global_batch_size": 512,  # as many steps as the whole demo has
+        "training.global_batch_size": 256,  # as many steps as the whole demo has
         "optimizer.dense.learning_rate": 0.002,
         "metrics.linger_seconds": 0,
     }

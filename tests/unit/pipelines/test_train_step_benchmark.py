@@ -8,8 +8,12 @@ import torch
 
 from pipelines.benchmarks import step_check, train_step
 
-ALIKE = ("gradops_static", "dw", "pcgrad", "pcgrad_dw", "gradvac", "cagrad", "upgrad", "gradnorm")
-"""They differ from those tried on [T, T] alone; a benchmark that times them checks them first."""
+ALIKE = (
+    *("gradops_static", "dw", "pcgrad", "pcgrad_dw", "gradvac", "cagrad", "upgrad", "gradnorm"),
+    *("mmoe_uniform", "ple_uniform", "uniform_search", "torchjd_gradvac", "torchjd_cagrad"),
+)
+"""They differ from those tried on [T, T], in the body or in the peer's weighting alone; a benchmark
+that times them checks them first."""
 SMALL = ["--batch-size", "32", "--rounds", "1"]
 
 
