@@ -235,6 +235,37 @@ def _seed(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; exits with status 2 and one sentence when the arguments cannot be met."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    try:
+        options["relation"] = TaskRelation(options.pop("task_correlation"), options.pop("rates"))
+    except ValueError as error:
+        parser.error(str(error))
+    if options["days"] is not None and not options["drift"]:
+        parser.error("--days cuts a log that drifts into days; give --drift, too, or neither")
+    if options.pop("drift") and options["days"] is None:
+        options["days"] = _DEFAULT_DAYS
+    if options["eval_rows"] is None:
+        options["eval_rows"] = options["rows"] // 5
+    for name, days in (("rows", options["days"] or 1), ("eval_rows", 1)):
+        files = options["files"] * days
+        if options[name] < files:
+            flag = "--" + name.replace("_", "-")
+            parser.error(
+                f"{flag} {options[name]} cannot fill {files} files; raise {flag} or lower --files"
+            )
+    started = time.monotonic()
+    try:
+        truth = write_click_log(**options)
+    except OSError as error:
+        parser.error(f"--out {options['out']} cannot be written: {error}")
+    seconds = time.monotonic() - started
+    print(f"{options['out']}: {options['rows']} train and {options['eval_rows']} eval rows", end="")
+    print(f" in {seconds:.1f} s; AUC of the true probabilities: ", end="")
+    print(", ".join(f"{task} {'none' if a is None else f'{a:.4f}'}" for task, a in truth.items()))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.synthetic_clicks",
         usage="%(prog)s --out DIR --rows N --seed S [options]",
@@ -277,33 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="P,C,W",
         help="share of positives of purchase, cart and wish (0.06,0.08,0.07)",
     )
-    options = vars(parser.parse_args(arguments))
-    try:
-        options["relation"] = TaskRelation(options.pop("task_correlation"), options.pop("rates"))
-    except ValueError as error:
-        parser.error(str(error))
-    if options["days"] is not None and not options["drift"]:
-        parser.error("--days cuts a log that drifts into days; give --drift, too, or neither")
-    if options.pop("drift") and options["days"] is None:
-        options["days"] = _DEFAULT_DAYS
-    if options["eval_rows"] is None:
-        options["eval_rows"] = options["rows"] // 5
-    for name, days in (("rows", options["days"] or 1), ("eval_rows", 1)):
-        files = options["files"] * days
-        if options[name] < files:
-            flag = "--" + name.replace("_", "-")
-            parser.error(
-                f"{flag} {options[name]} cannot fill {files} files; raise {flag} or lower --files"
-            )
-    started = time.monotonic()
-    try:
-        truth = write_click_log(**options)
-    except OSError as error:
-        parser.error(f"--out {options['out']} cannot be written: {error}")
-    seconds = time.monotonic() - started
-    print(f"{options['out']}: {options['rows']} train and {options['eval_rows']} eval rows", end="")
-    print(f" in {seconds:.1f} s; AUC of the true probabilities: ", end="")
-    print(", ".join(f"{task} {'none' if a is None else f'{a:.4f}'}" for task, a in truth.items()))
+    return parser
 
 
 if __name__ == "__main__":
