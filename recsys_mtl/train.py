@@ -18,21 +18,10 @@ from recsys_mtl.worker.build import build
 from recsys_mtl.worker.checkpoint import earlier_plan, restore_run, save_run
 from recsys_mtl.worker.counts import GlobalCounts, count_globally
 from recsys_mtl.worker.evaluation import evaluate, stream_of
-from recsys_mtl.worker.evidence import (
-    conflicts_of_step,
-    opposes_a_task,
-    products_of_tasks,
-    weigh_beforehand,
-    weigh_by_products,
-)
+from recsys_mtl.worker.evidence import products_of_tasks, weigh_beforehand, weigh_by_products
 from recsys_mtl.worker.host import RunHost
 from recsys_mtl.worker.job import TrainJob
-from recsys_mtl.worker.recording import (
-    applied_cosines,
-    bytes_sent,
-    gram_to_show,
-    parameters_before,
-)
+from recsys_mtl.worker.recording import bytes_sent, measured_before, record_of_step
 from recsys_mtl.worker.reporting import Reporter
 from recsys_mtl.worker.shared_gradients import backward_through_trunk, combine
 from recsys_mtl.worker.state import Worker
@@ -147,27 +136,15 @@ def train_step(
     clock.lap("deconflict")
 
     # Everything moves and is remembered, or, where something is not finite, nothing.
-    opposes = opposes_a_task(worker, mode, weighed, products)
-    before = parameters_before(worker, mode, products)
+    before = measured_before(worker, mode, weighed, products)
     worker.weigher.commit(weighed, skip)
     coefficients = clip * update.coefficients
     worker.optimizer.step(update.rows, coefficients, own_gradient, skip=skip, factor=factor)
     worker.update_tables(lookup, update.tables, clip=clip, skip=skip)
     clock.lap("optimizer")
-    record = StepRecord(
-        losses=losses / worker.loss_weights,
-        labelled=counts.labelled,
-        weighting=weighed.weighting,
-        gram=gram_to_show(weighed, products),
-        skipped=skip,
-        opposes=opposes,
-        conflicts=conflicts_of_step(worker, mode, products),
-        update_norm=clip * update.norm,
-        learning_rate_factor=factor,
-        applied=applied_cosines(worker, update, products, before),
-        rows=counts.rows,
-        seconds=clock.seconds,
-        bytes_sent=bytes_sent(worker, lookup, sums, table_exchanges=max(1, len(at_shards))),
+    sent = bytes_sent(worker, lookup, sums, table_exchanges=max(1, len(at_shards)))
+    record = record_of_step(
+        worker, counts, losses, before, update, clip=clip, skipped=skip, clock=clock, sent=sent
     )
     return record, forward.logits.detach()
 

@@ -1,7 +1,10 @@
 """From what a step computed to its record.
 
-T tasks.
+T tasks, P shared parameters of the body.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,41 +12,100 @@ from torch import Tensor
 from recsys_mtl.distributed.collectives import PendingSums
 from recsys_mtl.distributed.sharding import Lookup
 from recsys_mtl.gradients.combination import descent_cosines
-from recsys_mtl.metrics.record import BYTE_KINDS
-from recsys_mtl.worker.evidence import Products
+from recsys_mtl.metrics.phases import PhaseClock
+from recsys_mtl.metrics.record import BYTE_KINDS, StepRecord
+from recsys_mtl.worker.counts import GlobalCounts
+from recsys_mtl.worker.evidence import Products, conflicts_of_step, opposes_a_task
 from recsys_mtl.worker.shared_gradients import SharedUpdate
 from recsys_mtl.worker.state import Worker
 from recsys_mtl.worker.step_mode import StepMode, steps_until_next_rows
 from recsys_mtl.worker.weighing import Weighed
 
 
-def parameters_before(worker: Worker, mode: StepMode, products: Products | None) -> Tensor | None:
-    """[P] The shared parameters as they are; None where the step does not measure how much
-    they move.
+@dataclass(frozen=True, eq=False)
+class MeasuredBefore:
+    """What a step knows before it moves anything, as far as its record needs it."""
 
-    The last step of a log interval does, or the last that has one row of gradients per task.
-    """
-    if products is None:
-        return None
+    mode: StepMode
+    weighed: Weighed
+    products: Products | None
+    """None where there is one row of gradients for the tasks' combination."""
+    opposes: Tensor | None
+    """[] bool: see `opposes_a_task`, which reads the cached coefficients before they change."""
+    parameters: Tensor | None
+    """[P] The shared parameters as they are; None where the step does not measure how much they
+    move."""
+
+
+def measured_before(
+    worker: Worker, mode: StepMode, weighed: Weighed, products: Products | None
+) -> MeasuredBefore:
+    """Measure what the step is about to overwrite."""
+    opposes = opposes_a_task(worker, mode, weighed, products)
+    parameters = None
+    if products is not None and _measures_movement(worker, mode):
+        parameters = worker.model.shared.vector.clone()
+    return MeasuredBefore(mode, weighed, products, opposes, parameters)
+
+
+def _measures_movement(worker: Worker, mode: StepMode) -> bool:
+    """Whether this is the last step of a log interval, or the last that has one row per task."""
     interval = worker.config.training.log_interval_steps
     compares = worker.weigher.method.compares_gradients
     until_next = 1 if mode.searches else steps_until_next_rows(worker.config.gradients, compares)
-    is_last = mode.step // interval < (mode.step + until_next) // interval
-    return worker.model.shared.vector.clone() if is_last else None
+    return mode.step // interval < (mode.step + until_next) // interval
 
 
-def applied_cosines(
-    worker: Worker, update: SharedUpdate, products: Products | None, before: Tensor | None
-) -> Tensor:
-    """[T] float64: `descent_cosines` of what the body has moved by since `before`, else NaN."""
-    if before is None or products is None:
+def record_of_step(
+    worker: Worker,
+    counts: GlobalCounts,
+    losses: Tensor,
+    before: MeasuredBefore,
+    update: SharedUpdate,
+    *,
+    clip: Tensor,
+    skipped: Tensor,
+    clock: PhaseClock,
+    sent: Mapping[str, int],
+) -> StepRecord:
+    """What to remember of a step that has moved everything.
+
+    Args:
+        losses: [T] summed over the workers, with the tasks' loss_weight.
+        clip: [] what the update was multiplied by.
+        skipped: [] bool: something was not finite, and nothing moved.
+        clock: of the step, with all its laps.
+        sent: as `bytes_sent` returns it.
+    """
+    mode, weighed, products = before.mode, before.weighed, before.products
+    return StepRecord(
+        losses=losses / worker.loss_weights,
+        labelled=counts.labelled,
+        weighting=weighed.weighting,
+        gram=_gram_to_show(weighed, products),
+        skipped=skipped,
+        opposes=before.opposes,
+        conflicts=conflicts_of_step(worker, mode, products),
+        update_norm=clip * update.norm,
+        learning_rate_factor=worker.learning_rate_factor(mode.step),
+        applied=_applied_cosines(worker, update, before),
+        rows=counts.rows,
+        seconds=clock.seconds,
+        bytes_sent=sent,
+    )
+
+
+def _applied_cosines(worker: Worker, update: SharedUpdate, before: MeasuredBefore) -> Tensor:
+    """[T] float64: `descent_cosines` of what the body has moved by; NaN where not measured."""
+    if before.parameters is None or before.products is None:
         num_tasks = len(worker.config.task_names)
         device = worker.context.device
         return torch.full((num_tasks,), torch.nan, dtype=torch.float64, device=device)
-    return descent_cosines(update.rows, products.body_gram, worker.model.shared.vector - before)
+    moved = worker.model.shared.vector - before.parameters
+    return descent_cosines(update.rows, before.products.body_gram, moved)
 
 
-def gram_to_show(weighed: Weighed, products: Products | None) -> Tensor | None:
+def _gram_to_show(weighed: Weighed, products: Products | None) -> Tensor | None:
     """[T, T] float64: the products that the method read, or else those that a search took."""
     if weighed.gram is None and products is not None:
         return products.gram
