@@ -12,14 +12,13 @@ from recsys_mtl.worker.best import scored_by
 from recsys_mtl.worker.checkpoint_metadata import read_metadata, refuse_to_go_on
 
 
-def finished_run(
-    folder: RunFolder, config: RunConfig, train: Manifest, evaluation: Manifest, last_step: int
-) -> dict[str, Any] | None:
-    """The result of a run of this name, told, where it has already come to its end.
+def earlier_run(
+    folder: RunFolder, config: RunConfig, train: Manifest, last_step: int
+) -> RunConfig | None:
+    """The configuration of the run of this name that is gone on with; None where none is there.
 
     Args:
         train: of data.train, now.
-        evaluation: of data.eval, now.
         last_step: at which the run is now to end.
 
     Raises:
@@ -35,8 +34,25 @@ def finished_run(
     checkpoint = folder.newest_checkpoint()
     if checkpoint is not None:
         refuse_to_go_on(read_metadata(checkpoint), config, train.digest, last_step)
-    result = folder.result()
-    if result is None:
+    return old_config
+
+
+def finished_run(
+    folder: RunFolder, config: RunConfig, train: Manifest, evaluation: Manifest, last_step: int
+) -> dict[str, Any] | None:
+    """The result of a run of this name, told, where it has already come to its end.
+
+    Args:
+        train: of data.train, now.
+        evaluation: of data.eval, now.
+        last_step: at which the run is now to end.
+
+    Raises:
+        UserError: there is a run of this name that this configuration may not go on with.
+    """
+    old_config = earlier_run(folder, config, train, last_step)
+    result = None if old_config is None else folder.result()
+    if old_config is None or result is None:
         return None
     if result["steps"] == last_step:
         log_event("finished", f"run {config.run.name!r} is finished; --fresh trains it anew")

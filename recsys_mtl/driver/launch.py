@@ -11,7 +11,7 @@ from recsys_mtl.data.manifest import Manifest, read_manifest
 from recsys_mtl.data.plan import last_step, plan_of
 from recsys_mtl.data.schema import refuse_other_families
 from recsys_mtl.driver.committed import best_of
-from recsys_mtl.driver.earlier_run import finished_run
+from recsys_mtl.driver.earlier_run import earlier_run, finished_run
 from recsys_mtl.driver.endpoint import Endpoint
 from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.first_values import first_values
@@ -105,6 +105,20 @@ def launch(
         finally:
             endpoint.close()
             runner.close()
+
+
+def refuse_another_run(config: RunConfig) -> None:
+    """Ask what `launch` would say of a run of the name that is there, before anything is written.
+
+    Raises:
+        UserError: this configuration may not go on with it.
+    """
+    config = with_absolute_paths(config)
+    folder = RunFolder(config)
+    if folder.trained_by() is None:
+        return
+    train = read_manifest(config.data.train, config.data)
+    earlier_run(folder, config, train, _last_step(config, train))
 
 
 def _run_to_the_end(

@@ -15,14 +15,15 @@ import fsspec
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import overridden
 from recsys_mtl.driver.events import log_event
-from recsys_mtl.driver.launch import launch
+from recsys_mtl.driver.launch import launch, refuse_another_run
 from recsys_mtl.driver.recon_scores import Order, Scores, chosen_layers, scores_of
 from recsys_mtl.driver.recon_tables import show_ranking
 from recsys_mtl.driver.storage import Folder, storage_url, with_absolute_paths
 from recsys_mtl.metrics.recon_figure import draw_ranking
 
-SEARCH, TRAINED = "-recon-search", "-recon"
-"""What the names of the run that searches and of the run that is trained end in."""
+SEARCH, TRAINED = "-recon-search", "-recon-"
+"""What is behind the run's name in those of the run that searches and of the one that is trained,
+where K and the order follow."""
 
 _WRITTEN_BY = "# Written by recsys-mtl recon."
 
@@ -63,7 +64,7 @@ def refuse_unusable(config: RunConfig, num_layers: int | None) -> None:
             f"({', '.join(shared)}); give a number from 1 to {len(shared)}"
         )
     if num_layers == len(shared):  # there is no choice, so what forbids it can be said at once
-        with_own_layers(config, shared)
+        with_own_layers(config, shared, config.run.name)
 
 
 def search(
@@ -111,8 +112,22 @@ def search(
     return scores
 
 
-def with_own_layers(config: RunConfig, layers: Sequence[str]) -> RunConfig:
-    """The run `<run.name>-recon`, of which every task has copies of these layers of its own.
+def name_of_new_run(config: RunConfig, num_layers: int, order: Order, seed: int) -> str:
+    """What the run with copies is called: `clicks-recon-2`, or as a control `clicks-recon-2-lowest`
+    or `clicks-recon-2-random-7`, so that each is a run of its own.
+
+    Args:
+        config: the run without them.
+        num_layers: K.
+        order: how layers are chosen.
+        seed: of the order `random`.
+    """
+    control = {"highest": "", "random": f"-random-{seed}"}.get(order, f"-{order}")
+    return f"{config.run.name}{TRAINED}{num_layers}{control}"
+
+
+def with_own_layers(config: RunConfig, layers: Sequence[str], name: str) -> RunConfig:
+    """The run `name`, of which every task has copies of these layers of its own.
 
     Raises:
         UserError: method or gradients cannot have it so.
@@ -122,7 +137,7 @@ def with_own_layers(config: RunConfig, layers: Sequence[str]) -> RunConfig:
     return overridden(
         config,
         (
-            f"run.name={config.run.name}{TRAINED}",
+            f"run.name={name}",
             f"model.task_specific_layers={json.dumps(names)}",
             # A search that a file asks for itself would end this run with it.
             *(() if config.recon is None else ("recon.search_only=false",)),
@@ -149,19 +164,27 @@ def train_with_own_layers(
         scores_from: where the scores come from, for whoever reads the run's YAML.
         order: how layers are chosen.
         seed: of the order `random`.
-        out: where the YAML is written; by default `<run.name>-recon.yaml` in run.storage_path.
+        out: where the YAML is written; by default beside the new run's folder, under its name.
         fresh: delete what an earlier run of the name has left.
 
     Returns:
         Its result.json.
 
     Raises:
-        UserError: the file holds something else, or what `launch` says.
+        UserError: the file or the new run's folder holds something else, or what `launch` says.
     """
     layers = chosen_layers(scores, num_layers, order, seed)
     _tell_choice(scores, layers, order)
-    new = with_absolute_paths(with_own_layers(config, layers))
-    place = place_of_new_run(config, out)
+    name = name_of_new_run(config, num_layers, order, seed)
+    new = with_absolute_paths(with_own_layers(config, layers, name))
+    place = place_of_new_run(config, name, out)
+    if not fresh:
+        try:
+            refuse_another_run(new)
+        except UserError as error:
+            raise UserError(
+                f"{error}, each with --scores {scores_from}, so that nothing is searched again"
+            ) from None
     comment = _comment(scores, layers, order, seed, scores_from)
     _write_yaml(place, f"{comment}\n{new.to_yaml()}")
     log_event("written", f"written: {place}, task-specific: {', '.join(layers)}", path=place)
@@ -203,18 +226,19 @@ def _comment(
     return "\n".join(lines)
 
 
-def place_of_new_run(config: RunConfig, out: str | None) -> str:
+def place_of_new_run(config: RunConfig, name: str, out: str | None) -> str:
     """The path or URL to which the run with copies is written.
 
     Args:
         config: the run without them.
+        name: of the run with them.
         out: what was asked for, if anything.
 
     Raises:
         UserError: there is a file that this command has not written, or the place cannot be read.
     """
     folder = storage_url(config.run.storage_path)
-    place = out or f"{folder}/{config.run.name}{TRAINED}.yaml"
+    place = out or f"{folder}/{name}.yaml"
     try:
         filesystem, path = fsspec.core.url_to_fs(place)
         found = filesystem.cat_file(path) if filesystem.exists(path) else None

@@ -110,18 +110,18 @@ def test_the_layer_with_most_conflicts_has_a_copy_per_task_in_the_run_that_is_wr
 ) -> None:
     scores = read_scores(f"{place.runs}/clicks-recon-search/recon.json")
     best = max(scores.layers.values(), key=lambda score: score.conflicting_pairs)
-    (chosen,) = yaml.safe_load(Path(f"{place.runs}/clicks-recon.yaml").read_text())["model"][
+    (chosen,) = yaml.safe_load(Path(f"{place.runs}/clicks-recon-1.yaml").read_text())["model"][
         "task_specific_layers"
     ]
     assert scores.layers[chosen].conflicting_pairs == best.conflicting_pairs
-    first, *comment = Path(f"{place.runs}/clicks-recon.yaml").read_text().splitlines()
+    first, *comment = Path(f"{place.runs}/clicks-recon-1.yaml").read_text().splitlines()
     assert first == "# Written by recsys-mtl recon."
     assert any(line.startswith(f"#   {chosen}: ") for line in comment)
-    saved = tensors_of(place.folder, "clicks-recon")
+    saved = tensors_of(place.folder, "clicks-recon-1")
     for task in ("purchase", "cart", "wish"):
         assert f"{chosen}.{task}.weight" in saved
     assert f"{chosen}.weight" not in saved
-    result = result_of(place, "clicks-recon")
+    result = result_of(place, "clicks-recon-1")
     assert result["steps"] == STEPS
     assert result["best"]["step"] is not None, "what is left out of a search is in the run"
     events = [json.loads(line)["event"] for line in searched.splitlines()]
@@ -139,11 +139,11 @@ def test_the_written_run_goes_on_from_its_checkpoint_and_the_command_says_it_is_
     settings = ("training.evaluation_interval_steps=10", "training.best_by=mean_auc")
     status, printed = status_of(command(place, "clicks", *arguments, settings=settings))
     assert status == 0
-    for run in ("clicks-recon-search", "clicks-recon"):
+    for run in ("clicks-recon-search", "clicks-recon-1"):
         assert f"run '{run}' is finished" in printed
-    longer = load_config(f"{place.runs}/clicks-recon.yaml", (f"training.max_steps={STEPS + 10}",))
+    longer = load_config(f"{place.runs}/clicks-recon-1.yaml", (f"training.max_steps={STEPS + 10}",))
     assert launch(longer)["steps"] == STEPS + 10
-    attempts = read_trace(f"{place.runs}/clicks-recon/trace")["attempt"].to_pylist()
+    attempts = read_trace(f"{place.runs}/clicks-recon-1/trace")["attempt"].to_pylist()
     assert attempts == [1] * STEPS + [2] * 10
 
 
@@ -156,11 +156,21 @@ def test_scores_serve_another_method_without_a_search(place: Place, searched: st
     )
     assert status == 0, printed
     assert not (place.folder / "runs" / "other-recon-search").exists()
-    result = result_of(place, "other-recon")
+    result = result_of(place, "other-recon-2-lowest")
     assert (result["method"]["kind"], result["recon"]) == ("uniform", None)
     ranking = read_scores(scores).ranking()
     assert f"task-specific: {', '.join(sorted(ranking[1:]))}" in printed
-    assert "a control: those with the fewest" in out.read_text().replace("\n# ", " ")
+    written = out.read_text()
+    assert "a control: those with the fewest" in written.replace("\n# ", " ")
+
+    # A run of that name that could not go on with this one leaves its YAML as it is.
+    again = ("--scores", scores, "--layers", "2", "--order", "lowest", "--out", out)
+    status, printed = status_of(command(place, "other", *again))
+    assert status == 2
+    *_, refused = printed.splitlines()
+    assert "run 'other-recon-2-lowest' was begun with another configuration: method.kind" in refused
+    assert f"--fresh, each with --scores {scores}, so that nothing is searched again" in refused
+    assert out.read_text() == written
 
 
 def test_a_search_that_is_killed_goes_on_with_the_scores_of_an_undisturbed_one(
@@ -275,7 +285,7 @@ def test_a_network_whose_tasks_conflict_in_one_layer_has_all_conflicts_there(pla
             ("model.bottom_hidden_sizes=[8, 4]",),
             r"is of another network: its bottom is \[16, 8, 4\] .* this run's is \[8, 4\]",
         ),
-        (["--scores", "{search}", "--threshold", "0"], (), "--threshold is for a search, and"),
+        (["--scores", "{search}", "--threshold", "0"], (), "--threshold 0.0 is for a search, and"),
         (["--scores", "{search}", "--search-only"], (), "--search-only is for a search, and"),
         (
             ["--scores", "{search}", "--layers", "1", "--out", "{runs}/../run.yaml"],
@@ -283,6 +293,14 @@ def test_a_network_whose_tasks_conflict_in_one_layer_has_all_conflicts_there(pla
             "was not written by recsys-mtl recon; give another --out",
         ),
         (["--threshold", "0", "--search-only", "--layers", "1"], (), "--layers 1 is for a run"),
+        (["--threshold", "0", "--search-only", "--order", "last"], (), "--order last is for a run"),
+        (["--threshold", "0", "--search-only", "--seed", "0"], (), "--seed 0 is for a run"),
+        (["--threshold", "0", "--search-only", "--out", "a.yaml"], (), "--out a.yaml is for a run"),
+        (
+            ["--threshold", "0", "--layers", "1", "--seed", "0"],
+            (),
+            "--seed 0 is for --order random, and the order is highest; give both, or leave --seed",
+        ),
         (
             ["--threshold", "0", "--layers", "3"],
             ("method={kind: gradnorm}",),
