@@ -1,10 +1,10 @@
-"""The two passes over task gradients on a CPU, compiled by Numba at their first call.
+"""The passes over task gradients on a CPU, compiled by Numba at their first call.
 
 torch has no product of float32 vectors that sums in float64: it converts first, which writes and
 reads twice the memory. These loops convert in registers, three rows at a time.
 """
 
-# T tasks, P columns
+# T tasks, P columns; of embedding tables N touched rows, D embedding dimension, K tables
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +39,29 @@ def gram_upper(task_gradients: Tensor) -> Tensor:
     totals = np.zeros((num_tasks, num_tasks))
     for products in _run(
         lambda start, stop: _upper_products(*rows, num_tasks, start, stop), columns
+    ):
+        totals += products
+    return torch.from_numpy(totals)
+
+
+def gram_upper_by_table(row_gradients: Tensor, tables: Tensor, num_tables: int) -> Tensor:
+    """[K, T, T] float64: the same of the rows of each table, which may stand in any order.
+
+    Rows [[[1, 0], [2, 2]]] of one task, in the tables [1, 0], give [[[8]], [[1]]].
+
+    Args:
+        row_gradients: [T, N, D] float64, contiguous.
+        tables: [N] int64: the number of each row's table, from 0.
+        num_tables: K, more than each of these numbers; a larger one is not noticed.
+    """
+    num_tasks, num_rows, dim = row_gradients.shape
+    values, of_row = row_gradients.view(-1).numpy(), tables.numpy()
+    totals = np.zeros((num_tables, num_tasks, num_tasks))
+    for products in _run(
+        lambda start, stop: _upper_products_by_table(
+            values, num_tasks, dim, of_row, num_tables, start, stop
+        ),
+        num_rows,
     ):
         totals += products
     return torch.from_numpy(totals)
@@ -120,6 +143,31 @@ def _upper_products(
                 products[i, j] += ad
                 products[i + 1, j] += bd
                 products[i + 2, j] += cd
+    return products
+
+
+@_compiled
+def _upper_products_by_table(
+    values: NDArray[np.float64],
+    num_tasks: int,
+    dim: int,
+    tables: NDArray[np.int64],
+    num_tables: int,
+    start: int,
+    stop: int,
+) -> NDArray[np.float64]:
+    # A row's few numbers stay in the first cache while every pair of tasks is multiplied. Offsets
+    # are unsigned as in _upper_products.
+    products = np.zeros((num_tables, num_tasks, num_tasks))
+    for row in range(start, stop):
+        for i in range(num_tasks):
+            a = np.uintp((i * tables.size + row) * dim)
+            for j in range(i, num_tasks):
+                b = np.uintp((j * tables.size + row) * dim)
+                product = 0.0
+                for k in range(np.uintp(dim)):
+                    product += values[a + k] * values[b + k]
+                products[tables[row], i, j] += product
     return products
 
 

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recsys_mtl.gradients.table_products import TableGradients, table_gradients, workspace_numbers
+from recsys_mtl.gradients import cpu_loops
+from recsys_mtl.gradients.table_products import (
+    TableGradients,
+    gram_upper_by_table,
+    table_gradients,
+    workspace_numbers,
+)
 
 
 def found_of(bag_gradients: list[Tensor], rows: Tensor, bags: Tensor) -> TableGradients:
@@ -70,6 +76,17 @@ def test_products_of_each_table_are_those_of_its_rows_alone(data: st.DataObject)
         own = whole[:, table_of_row == table].flatten(1)
         torch.testing.assert_close(by_table[table], own @ own.T, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(by_table.sum(dim=0), found.products(), rtol=1e-13, atol=1e-13)
+    assert torch.equal(by_table, by_table.mT)
+    # Another device has no compiled loops.
+    of_place = torch.zeros_like(rows).scatter_(0, found.places, table_of_row[rows])
+    expected = gram_upper_by_table(found.sums, of_place, 5)
+    torch.testing.assert_close(by_table.triu(), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_products_by_table_of_a_hand_checked_example() -> None:
+    rows, tables = torch.tensor([[[1.0, 0.0], [2.0, 2.0]]]).double(), torch.tensor([1, 0])
+    for upper_of in (cpu_loops.gram_upper_by_table, gram_upper_by_table):
+        assert upper_of(rows, tables, 2).tolist() == [[[8.0]], [[1.0]]]
 
 
 def test_a_row_that_all_bags_share_loses_nothing_to_rounding() -> None:
