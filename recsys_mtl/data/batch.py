@@ -1,11 +1,11 @@
 """Rows of a worker's lanes to one batch of tensors.
 
 B rows of the worker's batch, I id features, N ids of all features, F columns of all dense inputs, T
-tasks, C columns read, R reasons to reject a row.
+tasks, C columns read, V one_hot features, R reasons to reject a row.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -77,6 +77,8 @@ class ClickBatch:
     label_weights: Tensor | None = None
     """[B, T] float32: how much each row counts, 0 where masked; None where no task has a
     sample_weight, and every label counts once."""
+    outside_vocabulary: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[V] Rows with a value that the vocabulary of each one_hot feature lacks."""
 
     def to(self, device: torch.device) -> "ClickBatch":
         """The batch with its tensors on `device`."""
@@ -177,7 +179,18 @@ def assemble(
             if data.weighs_rows
             else None
         ),
+        outside_vocabulary=_outside_vocabulary(pieces, data),
     )
+
+
+def _outside_vocabulary(pieces: Sequence[EncodedRows], data: Data) -> NDArray[np.int64]:
+    """[V] Rows that are not rejected and have a value that a vocabulary lacks."""
+    place_of_others = np.array([len(f.vocabulary) for _, f in data.one_hot_features()], np.int64)
+    found = np.zeros(len(place_of_others), dtype=np.int64)
+    for piece in pieces:
+        usable = ~piece.rejected.any(axis=1)
+        found += (piece.places[usable] == place_of_others).sum(axis=0)
+    return found
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

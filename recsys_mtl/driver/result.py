@@ -84,6 +84,8 @@ def result_of(
         "rejected_rows": sum(totals["rejected_rows"].values()),
         "rejected_rows_by_reason": totals["rejected_rows"],
         "nulls": {column: count for column, count in totals["nulls"].items() if count},
+        # Rows with a value that the vocabulary of a one_hot feature lacks.
+        "outside_vocabulary": {f: n for f, n in totals["outside_vocabulary"].items() if n},
         "parameters": metrics["parameters"],
         # Handed to collective operations by all workers together.
         "bytes_sent_per_step": {k: count / steps for k, count in totals["bytes_sent"].items()},
@@ -202,6 +204,10 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{result['skipped_steps']:,} steps were skipped, their gradients not being finite"
     if result["rejected_rows"]:
         yield f"{result['rejected_rows']:,} rows were left out as unusable"
+    outside = result.get("outside_vocabulary")  # earlier versions did not count
+    if outside:
+        shares = [f"{name} in {n / result['rows']:.2%}" for name, n in outside.items()]
+        yield f"values that a vocabulary lacks, of the rows trained: {', '.join(shares)}"
 
 
 def _notes_on_best(

@@ -26,6 +26,7 @@ _COUNTERS = {
     "steps": "Finished training steps.",
     "rows": "Rows trained.",
     "null_values": "Nulls met in the columns read.",
+    "outside_vocabulary_values": "Values met that the vocabulary of a one_hot feature lacks.",
     "compared_steps": "Steps that compared the tasks' gradients.",
     "conflicting_steps": "Steps with conflicting tasks.",
     "skipped_steps": "Steps skipped as not finite.",
@@ -68,6 +69,7 @@ def counts_of(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     }
     counts["steps",] = snapshot.step
     counts["null_values",] = sum(totals["nulls"].values())
+    counts["outside_vocabulary_values",] = sum(totals["outside_vocabulary"].values())
     for flag, steps in totals["method_flag_steps"].items():
         counts[f"{flag}_steps",] = steps
     for reason, count in totals["rejected_rows"].items():

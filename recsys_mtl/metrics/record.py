@@ -197,6 +197,8 @@ class Totals:
     """The sum of a task's weights over its labelled steps, by task."""
     nulls: dict[str, int] = field(default_factory=dict)
     """Nulls met over all workers, by column of the log."""
+    outside_vocabulary: dict[str, int] = field(default_factory=dict)
+    """Rows with a value that the vocabulary lacks, over all workers, by one_hot feature."""
     search_steps: int = 0
     """Steps that counted conflicting pairs; a skipped one does not."""
     conflicting_pairs: dict[str, int] = field(default_factory=dict)

@@ -77,6 +77,7 @@ class Reporter:
         )
         self._seldom = [column.name for column in self._columns if column.seldom]
         self._columns_read = columns_read(job.config.data)
+        self._one_hot = [name for name, _ in job.config.data.one_hot_features()]
         self._window = WindowMetrics(
             len(self._tasks),
             job.config.training.auc_window_steps,
@@ -86,6 +87,7 @@ class Reporter:
         self._recent: dict[str, dict[str, float]] = {}
         self._records: list[StepRecord] = []
         self._nulls = np.zeros(len(self._columns_read), dtype=np.int64)
+        self._outside_vocabulary = np.zeros(len(self._one_hot), dtype=np.int64)
         self._reported_at = time.perf_counter()
         self._last_row: dict[str, Any] | None = None
         self._newest: dict[str, Any] = {}  # of the columns that are seldom measured
@@ -113,6 +115,7 @@ class Reporter:
         self._records.append(record)
         if batch.rows:
             self._nulls += batch.nulls
+            self._outside_vocabulary += batch.outside_vocabulary
 
     def report(self, step: int) -> None:
         """Reduce, count, write and send the steps since the last report, the last being `step`.
@@ -123,7 +126,7 @@ class Reporter:
         if not self._records:
             return
         self._recent = self._window_numbers()
-        nulls = all_reduce_sum(torch.from_numpy(self._nulls).to(self._context.device)).tolist()
+        self._count_values()
         sent = [sum(record.bytes_sent[kind] for record in self._records) for kind in BYTE_KINDS]
         all_sent = all_reduce_sum(torch.tensor(sent, device=self._context.device)).tolist()
         rows = record_rows(
@@ -137,11 +140,9 @@ class Reporter:
         now = time.perf_counter()
         seconds, self._reported_at = now - self._reported_at, now
         self._totals.add(rows, self._columns, seconds)
-        for column, count in zip(self._columns_read, nulls, strict=True):
-            self._totals.nulls[column] = self._totals.nulls.get(column, 0) + count
         for kind, count in zip(BYTE_KINDS, all_sent, strict=True):
             self._totals.bytes_sent[kind] = self._totals.bytes_sent.get(kind, 0) + count
-        self._records, self._nulls = [], np.zeros_like(self._nulls)
+        self._records = []
         for row in rows:
             self._newest |= {k: row[k] for k in self._seldom if not math.isnan(row[k])}
         if self._trace is not None:
@@ -221,6 +222,20 @@ class Reporter:
         )
         self._window.load_state_dict({"auc": auc, "binary": binary, "steps": summary.window_steps})
         self._checkpoint = CheckpointInfo(saved_at, seconds=math.nan, size_bytes=math.nan)
+
+    def _count_values(self) -> None:
+        """Add what all workers have met since the last report to the totals."""
+        own = np.concatenate([self._nulls, self._outside_vocabulary])
+        met = all_reduce_sum(torch.from_numpy(own).to(self._context.device)).tolist()
+        columns = len(self._columns_read)
+        for totals, names, counts in (
+            (self._totals.nulls, self._columns_read, met[:columns]),
+            (self._totals.outside_vocabulary, self._one_hot, met[columns:]),
+        ):
+            for name, count in zip(names, counts, strict=True):
+                totals[name] = totals.get(name, 0) + count
+        self._nulls.fill(0)
+        self._outside_vocabulary.fill(0)
 
     def _window_numbers(self) -> dict[str, dict[str, float]]:
         """Task to AUC, log-loss and calibration of recent steps, over all workers."""

@@ -21,6 +21,7 @@ METRICS = (
     "recsys_mtl_min_norm_steps_total",
     "recsys_mtl_null_values_total",
     "recsys_mtl_opposing_steps_total",
+    "recsys_mtl_outside_vocabulary_values_total",
     "recsys_mtl_rejected_rows_total",
     "recsys_mtl_rows_per_second",
     "recsys_mtl_rows_total",

@@ -115,6 +115,7 @@ def _totals(steps: int) -> Iterator[Sample]:
         "steps": steps,
         "rows": steps * ROWS_PER_STEP,
         "null_values": steps * 300,
+        "outside_vocabulary_values": steps * 20,
         "compared_steps": steps,
         "conflicting_steps": int(steps * 0.55 + 0.02 * steps * math.sin(steps / 900)),
         "min_norm_steps": steps // 50,

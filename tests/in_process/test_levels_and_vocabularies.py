@@ -1,5 +1,6 @@
 """A run of PLE with one_hot features, from the start to what a server has of it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,12 @@ def test_a_run_that_goes_on_trains_what_one_without_a_break_trains(folder: Path)
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
     assert "tables.device" not in whole
     assert "levels.0.shared_gate.cart.weight" in whole
+    unknown = [
+        json.loads((folder / "runs" / run / "result.json").read_text())["outside_vocabulary"]
+        for run in ("whole", "in-two-parts")
+    ]
+    assert unknown[0] == unknown[1]
+    assert [*unknown[0]] == ["device"], "two of its values are in no place of the vocabulary"
     moments = whole["second_moment.levels.1.task_experts.cart.0.weight"]
     assert (moments > 0).any(), "a task's own experts are trained"
 

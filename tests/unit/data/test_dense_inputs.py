@@ -139,7 +139,18 @@ def test_a_model_may_have_any_kinds_of_features_alone(kept: tuple[str, ...]) -> 
 def test_nulls_are_counted_and_values_without_a_place_are_none() -> None:
     data = click_data(features={name: FEATURES[name] for name in ("city", "level")})
     rows = pa.table({"city": ["Bergen", None, ""], "tier": [None, None, 1], "buy": [0, 1, 1]})
-    assert encoded(rows, data).nulls.sum(axis=0).tolist() == [1, 2, 0]
+    found = encoded(rows, data)
+    assert found.nulls.sum(axis=0).tolist() == [1, 2, 0]
+    batch = assemble(0, [[found, found.slice(0, 1)], []], 5, data)
+    assert batch.nulls.tolist() == [1, 3, 0]
+    assert batch.outside_vocabulary.tolist() == [2, 1], "Bergen twice, and one tier; no padding"
+
+
+def test_rejected_rows_have_no_value_outside_a_vocabulary() -> None:
+    data = click_data(features={"city": FEATURES["city"]}, on_error="skip")
+    rows = pa.table({"city": ["Bergen", "Bergen"], "buy": [0, 7]})
+    batch = assemble(0, [[encoded(rows, data)]], 2, data)
+    assert batch.outside_vocabulary.tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,16 @@ def test_rows_left_out_are_told_when_there_are_any(capsys: pytest.CaptureFixture
     assert "1,024 rows were left out as unusable" in lines
 
 
+def test_the_share_of_rows_with_values_that_a_vocabulary_lacks_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = "values that a vocabulary lacks, of the rows trained: "
+    for none in ({}, {"outside_vocabulary": {}}):
+        assert not any(told in line for line in shown(capsys, RESULT | none))
+    lines = shown(capsys, RESULT | {"outside_vocabulary": {"device": 3704, "hour": 5}})
+    assert f"{told}device in 30.00%, hour in 0.04%" in lines
+
+
 def test_the_end_says_where_everything_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, RESULT)
     for name in ("result.json", "traces.png", "trace/", "config.yaml", ""):

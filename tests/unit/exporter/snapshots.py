@@ -38,7 +38,7 @@ def snapshot(
     rows = record_rows(
         records or (record(),), columns, last_step=step, attempt=1, steps_per_epoch=50
     )
-    totals = Totals(nulls={"price": 3, "item": 4})
+    totals = Totals(nulls={"price": 3, "item": 4}, outside_vocabulary={"device": 9})
     totals.add(rows, columns, seconds=2.0)
     return Snapshot(
         step=step,

@@ -168,6 +168,7 @@ def test_names_start_with_the_project_s_and_counters_end_in_total() -> None:
         "recsys_mtl_steps_total": 20,
         "recsys_mtl_rows_total": 96,
         "recsys_mtl_null_values_total": 7,
+        "recsys_mtl_outside_vocabulary_values_total": 9,
         "recsys_mtl_compared_steps_total": 2,
         "recsys_mtl_conflicting_steps_total": 2,
         "recsys_mtl_min_norm_steps_total": 0,
