@@ -3,6 +3,12 @@
 A test log judges one choice, once. What was chosen is written down before the test log is read, and
 a later call that would choose otherwise by the same log is refused: whoever has seen the answer
 cannot choose by it any more.
+
+A choice is of models, not of names. So the trainings of the chosen arm and of the baseline are
+written down with it, and where one of these runs has been trained anew since, or is not there any
+more, the same choice is refused, too: whoever does not like the answer could else train until the
+log gives another one. Where no choice is asked for, a log judges a run that was trained anew once
+more, as such an answer confirms no choice.
 """
 
 import math
@@ -13,10 +19,12 @@ from typing import Any
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.events import finite
+from recsys_mtl.driver.sweep.answers import training_digest
 from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.choice import Rule, choose
 from recsys_mtl.driver.sweep.logs import Logs
 from recsys_mtl.driver.sweep.outcomes import Outcome, cell_record
+from recsys_mtl.driver.sweep.report import in_short
 from recsys_mtl.driver.sweep.statistics import BySeed, arm_records, scores_by_seed
 from recsys_mtl.metrics.comparison import paired_difference
 
@@ -27,6 +35,7 @@ _IN_WORDS = {
     "seeds": "list of seeds",
 }
 """What a choice depends on, besides scores."""
+_HAS_CHANGED = "has been trained anew since, or is not there any more"
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,14 @@ class Request:
         }
 
 
-def refuse_a_second_choice(earlier: Mapping[str, Any], asked: Request, test: Manifest) -> None:
+def refuse_a_second_choice(
+    earlier: Mapping[str, Any], asked: Request, test: Manifest, trainings: Mapping[str, str]
+) -> None:
     """Nothing, where this choice by this test log is the first one, or the same again.
 
     Args:
         earlier: what sweep.json held before this call.
+        trainings: the digest of the training of each finished cell, by the cell's name.
 
     Raises:
         UserError: the log has already been used.
@@ -65,7 +77,16 @@ def refuse_a_second_choice(earlier: Mapping[str, Any], asked: Request, test: Man
     remedy = "give another log by --test, or choose without --test"
     same = {"test_digest": test.digest, **asked.identity}
     for choice in earlier.get("choices", ()):
-        if choice["test"] is not None and all(choice[name] == v for name, v in same.items()):
+        if any(choice[name] != value for name, value in same.items()):
+            continue
+        other = [name for name, digest in choice["runs"].items() if trainings.get(name) != digest]
+        if other:
+            raise UserError(
+                f"--test {asked.test} is the judge of the choice of {choice['arm']!r}, and "
+                f"{in_short(other)} of it {_HAS_CHANGED}, so that judging again would be a second "
+                f"look; {remedy}"
+            )
+        if choice["test"] is not None:
             return
     if any(log["digest"] == test.digest for log in earlier.get("judged", ())):
         raise UserError(
@@ -147,6 +168,11 @@ def with_choice(
     choice = {
         **asked.identity,
         "arm": chosen,
+        "runs": {
+            o.cell.name: training_digest(o.result)
+            for o in outcomes
+            if o.cell.arm in (chosen, asked.baseline) and o.result is not None
+        },
         "test_digest": None if test is None else test.digest,
         "test_url": None if test is None else test.url,
         "eval": _held(asked, of_eval, chosen),

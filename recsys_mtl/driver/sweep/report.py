@@ -8,6 +8,7 @@ from recsys_mtl.driver.sweep.choice import AVERAGE
 
 Record = Mapping[str, Any]
 """What sweep.json holds, or a part of it; None where a number is not known."""
+_NAMED = 3  # cells in a sentence that is of many
 
 
 def markdown(record: Record) -> str:
@@ -154,6 +155,12 @@ def failure_sentence(cell: Record) -> str:
         f"{cell['name']} failed with status {cell['exit_status']}: {cell['last_line']}; its log: "
         f"{cell['log']}"
     )
+
+
+def in_short(names: Sequence[str]) -> str:
+    """`a, b, c and 57 more`."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def terminal_tables(record: Record, log: str) -> Iterator[str]:

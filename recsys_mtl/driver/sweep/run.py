@@ -31,6 +31,7 @@ from recsys_mtl.driver.sweep.record import (
     sweep_record,
     with_choice,
 )
+from recsys_mtl.driver.sweep.report import in_short
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
 from recsys_mtl.driver.sweep.traces import settings_by_arm, traces_by_arm
 
@@ -93,12 +94,14 @@ def sweep(
     grace = max(cell.config.cluster.grace_seconds for cell in cells)
     with (
         Sigterm(grace) as sigterm,
-        Lease(place.url, what="sweep", done="run").held(lambda: sigterm.leave_if_asked("sweep")),
+        Lease(place.url, what="sweep", done="run", setting="--out").held(
+            lambda: sigterm.leave_if_asked("sweep")
+        ),
     ):
         # Now that no other sweep changes what is in the folder.
         refuse_changed_cells(cells, logs, place.begun_with)
         if asked.rule is not None and judged is not None:
-            refuse_a_second_choice(place.read_record(), asked, judged)
+            refuse_a_second_choice(place.read_record(), asked, judged, place.trainings(cells))
         return _Sweep(asked, cells, place, logs, parallel).to_the_end(sigterm)
 
 
@@ -185,6 +188,8 @@ class _Sweep:
         outcomes = [self._place.outcome(cell, test, None) for cell in cells]
         left = [o.cell for o in outcomes if o.result is None or (test and o.test is None)]
         done = len(cells) - len(left)
+        if test is not None:
+            self._tell_of_unusable_answers(outcomes, test)
         what = "trained" if test is None else "trained, and judged by the test log"
         log_event(
             "sweep",
@@ -201,10 +206,25 @@ class _Sweep:
                 room.refuse_what_never_fits(job.name, job.demand)
             self._run(jobs, room, environment, sigterm)
 
+    def _tell_of_unusable_answers(self, outcomes: Sequence[Outcome], test: Manifest) -> None:
+        cells = [
+            outcome.cell.name
+            for outcome in outcomes
+            if outcome.test is None and self._place.answer_of(outcome.cell, test).exists()
+        ]
+        if cells:
+            log_event(
+                "judged_again",
+                f"what {test.url} said of {in_short(cells)} is damaged or of another training, and "
+                "is not used; the log judges what is there now",
+                cells=cells,
+            )
+
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
         command: list[str] = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
-            command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
+            command += ["--test", test.url, "--test-digest", test.digest]
+            command += ["--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)
 
     def _run(
