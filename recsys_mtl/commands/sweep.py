@@ -119,7 +119,7 @@ def sweep_arms(options: argparse.Namespace) -> int:
 
 def _show(record: dict[str, Any]) -> int:
     """Print the tables and what was chosen; the exit status."""
-    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentence, terminal_tables
+    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentences, terminal_tables
 
     for log in ("eval", "test"):
         if not is_json() and any(arm[log] for arm in record["arms"]):
@@ -136,7 +136,7 @@ def _show(record: dict[str, Any]) -> int:
         arms=record["arms"],
         choices=record["choices"],
     )
-    failures = [cell for cell in record["cells"] if cell["status"] == "failed"]
-    for cell in failures:
-        log_error("failed", failure_sentence(cell))
+    failures = list(failure_sentences(record["cells"]))
+    for sentence in failures:
+        log_error("failed", sentence)
     return 1 if failures else 0

@@ -1,17 +1,15 @@
 """From a run's YAML and its arms to a finished sweep."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest
-from recsys_mtl.driver.events import log_event, tell_output_of
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
-from recsys_mtl.driver.sweep.admission import Demand, Room
+from recsys_mtl.driver.sweep.admission import Demand, Room, room_for
 from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.cells import (
     Cell,
@@ -200,7 +198,7 @@ class _Sweep:
         )
         if not left:
             return
-        with _room(left, self._parallel, sigterm) as (room, demand_of, environment):
+        with room_for(left, self._parallel, sigterm) as (room, demand_of, environment):
             jobs = [self._job(cell, demand_of(cell), test) for cell in left]
             for job in jobs:
                 room.refuse_what_never_fits(job.name, job.demand)
@@ -254,42 +252,6 @@ class _Sweep:
                 ended=ended,
                 look=look,
             )
-
-
-@contextmanager
-def _room(
-    cells: Sequence[Cell], parallel: int | None, sigterm: Sigterm
-) -> Iterator[tuple[Room, Callable[[Cell], Demand], Mapping[str, str]]]:
-    """Say how many cells run at a time, what each takes, and the environment of their processes.
-
-    Where one trains on Ray, join the cluster of RAY_ADDRESS or start one for the whole sweep.
-    """
-    on_ray = [c.config for c in cells if not c.config.cluster.in_this_process]
-    if not on_ray:
-        yield Room(list, parallel), lambda cell: Demand(0, {}), os.environ
-        return
-    from recsys_mtl.driver import cluster  # Ray need not be installed where no cell trains on it
-
-    def demand_of(cell: Cell) -> Demand:
-        config = cell.config
-        if config.cluster.in_this_process:
-            return Demand(0, {})
-        device = cluster.device_of(config)
-        return Demand(
-            config.cluster.num_workers, cluster.resources_per_worker(config.cluster, device)
-        )
-
-    end_telling = tell_output_of("ray")
-    try:
-        cluster.start_ray(
-            max(on_ray, key=lambda c: c.cluster.num_workers * c.cluster.cpus_per_worker)
-        )
-        sigterm.listen()
-        environment = os.environ | {"RAY_ADDRESS": cluster.cluster_address()}
-        yield Room(cluster.cluster_nodes, parallel), demand_of, environment
-    finally:
-        cluster.leave_cluster()
-        end_telling()
 
 
 def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:
