@@ -14,7 +14,7 @@ import pytest
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.evaluate import evaluate
 from recsys_mtl.driver.launch import launch
-from recsys_mtl.driver.sweep import Arm, sweep
+from recsys_mtl.driver.sweep import Arm, cell_process, sweep
 from recsys_mtl.driver.sweep.cells import plan_cells
 from recsys_mtl.driver.sweep.folder import SweepFolder
 from recsys_mtl.metrics.comparison import paired_difference
@@ -184,6 +184,20 @@ def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_on
     now, before = json.loads(trained_anew.read_bytes()), json.loads(answers[trained_anew])
     assert now["training"] != before["training"]
     assert anew["cells"][0]["test_auc"].keys() == {"purchase", "cart", "wish"}
+
+
+def test_what_a_log_says_that_changed_meanwhile_is_not_kept(
+    place: Place,
+    resumed: tuple[dict[str, Any], dict[str, bytes]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    later, answer = place.folder / "later", place.folder / "answer.json"
+    cell_yaml = place.folder / "out" / "cells" / "alpha_1-seed6.yaml"
+    judging = ["--test", later, "--test-digest", "of other rows", "--answer", answer]
+    assert cell_process.main(list(map(str, [cell_yaml, *judging]))) == 2
+    said = f"--test {later}: its rows are others than when the sweep began; let the log be as it is"
+    assert said in capsys.readouterr().err
+    assert not answer.exists()
 
 
 def test_a_run_of_a_single_task_arm_trains_that_task_alone(place: Place) -> None:

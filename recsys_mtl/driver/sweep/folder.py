@@ -84,9 +84,12 @@ class SweepFolder:
         Args:
             test: the log that judges it, if any.
             failure: of this call, if any.
+
+        Raises:
+            UserError: what the run has left is damaged.
         """
         if cell.name not in self._finished:
-            result = RunFolder(cell.config).result()
+            result = _result_of(cell)
             trained = None if result is None else self.begun_with(cell)
             if result is None or trained is None:
                 return Outcome(cell, None, 0, None, failure)
@@ -133,3 +136,13 @@ class SweepFolder:
     def write_picture(self, picture: bytes) -> None:
         """Write sweep.png."""
         self._files.write("sweep.png", picture)
+
+
+def _result_of(cell: Cell) -> dict[str, Any] | None:
+    try:
+        return RunFolder(cell.config).result()
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{cell.url}/result.json is damaged; restore it, or delete {cell.url}, which the same "
+            "command then trains anew"
+        ) from None

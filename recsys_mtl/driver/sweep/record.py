@@ -79,7 +79,8 @@ def refuse_a_second_choice(
     for choice in earlier.get("choices", ()):
         if any(choice[name] != value for name, value in same.items()):
             continue
-        other = [name for name, digest in choice["runs"].items() if trainings.get(name) != digest]
+        runs = choice.get("runs", {})  # of which a choice of an earlier version says nothing
+        other = [name for name, digest in runs.items() if trainings.get(name) != digest]
         if other:
             raise UserError(
                 f"--test {asked.test} is the judge of the choice of {choice['arm']!r}, and "

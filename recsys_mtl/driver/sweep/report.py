@@ -139,8 +139,9 @@ def _delta_m(found: Record) -> str:
 
 def _differences_are(record: Record) -> str:
     return (
-        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval; ** "
-        "where p is below 0.05 after Holm's correction for all arms, task by task."
+        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval over "
+        "seeds, on this log: another day's rows add to it. ** where p is below 0.05 after Holm's "
+        "correction for all arms, task by task."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from recsys_mtl.config import UserError
 from recsys_mtl.driver.sweep.answers import answer_text, read_answer, training_digest
 from recsys_mtl.driver.sweep.cells import Cell
 from recsys_mtl.driver.sweep.folder import SweepFolder
@@ -66,6 +67,9 @@ def test_a_cell_that_was_trained_anew_counts_as_not_judged(tmp_path: Path) -> No
     write_run_folder(cell, RESULT | {"wall_seconds": 12.0})
     after = SweepFolder(str(tmp_path)).outcome(cell, later, None)
     assert (after.status, after.test, after.test_auc) == ("finished", None, {})
+    Path(cell.url, "result.json").write_text('{"steps": 2')
+    with pytest.raises(UserError, match=r"seed1/result\.json is damaged; restore it, or delete "):
+        SweepFolder(str(tmp_path)).outcome(cell, later, None)
 
 
 def write_run_folder(cell: Cell, result: dict[str, Any]) -> None:
