@@ -2,7 +2,7 @@
 
 A test log judges one choice, once. What was chosen is written down before the test log is read, and
 a later call that would choose otherwise by the same log is refused: whoever has seen the answer
-cannot choose by it any more.
+cannot choose by it any more. A log counts as the same where both share a file.
 
 A choice is of models, not of names. So the trainings of the chosen arm and of the baseline are
 written down with it, and where one of these runs has been trained anew since, or is not there any
@@ -35,7 +35,8 @@ _IN_WORDS = {
     "seeds": "list of seeds",
 }
 """What a choice depends on, besides scores."""
-_HAS_CHANGED = "has been trained anew since, or is not there any more"
+_DIGITS_OF_FILE = 16
+_REMEDY = "give another log by --test, or choose without --test"
 
 
 @dataclass(frozen=True)
@@ -74,38 +75,55 @@ def refuse_a_second_choice(
     Raises:
         UserError: the log has already been used.
     """
-    remedy = "give another log by --test, or choose without --test"
     same = {"test_digest": test.digest, **asked.identity}
     for choice in earlier.get("choices", ()):
-        if any(choice[name] != value for name, value in same.items()):
-            continue
-        runs = choice.get("runs", {})  # of which a choice of an earlier version says nothing
-        other = [name for name, digest in runs.items() if trainings.get(name) != digest]
-        if other:
+        if all(choice[name] == value for name, value in same.items()):
+            _refuse_other_trainings(choice, asked, trainings)
+            if choice["test"] is not None:
+                return
+    for log in earlier.get("judged", ()):
+        if _share_a_file(log["digest"], log, test):
             raise UserError(
-                f"--test {asked.test} is the judge of the choice of {choice['arm']!r}, and "
-                f"{in_short(other)} of it {_HAS_CHANGED}, so that judging again would be a second "
-                f"look; {remedy}"
+                f"every arm of this sweep has been judged by {_which(log['digest'], asked, test)} "
+                f"already, so that it confirms no choice; {_REMEDY}"
             )
-        if choice["test"] is not None:
-            return
-    if any(log["digest"] == test.digest for log in earlier.get("judged", ())):
-        raise UserError(
-            f"every arm of this sweep has been judged by {asked.test} already, so that it confirms "
-            f"no choice; {remedy}"
-        )
     for choice in earlier.get("choices", ()):
-        if choice["test_digest"] != test.digest:
-            continue
         changed = [
             _IN_WORDS[name] for name, value in asked.identity.items() if choice[name] != value
         ]
-        if changed:
+        if changed and _share_a_file(choice["test_digest"], choice, test):
             raise UserError(
-                f"--test {asked.test} has already judged the choice of {choice['arm']!r} by "
-                f"{choice['rule']!r} in this sweep, which had another "
-                f"{' and another '.join(changed)}; {remedy}"
+                f"--test {_which(choice['test_digest'], asked, test)} has already judged the "
+                f"choice of {choice['arm']!r} by {choice['rule']!r} in this sweep, which had "
+                f"another {' and another '.join(changed)}; {_REMEDY}"
             )
+
+
+def _refuse_other_trainings(
+    choice: Mapping[str, Any], asked: Request, trainings: Mapping[str, str]
+) -> None:
+    runs = choice.get("runs", {})  # of which a choice of an earlier version says nothing
+    other = [name for name, digest in runs.items() if trainings.get(name) != digest]
+    if other:
+        raise UserError(
+            f"--test {asked.test} is the judge of the choice of {choice['arm']!r}, and "
+            f"{in_short(other)} of it has been trained anew since, or is not there any more, so "
+            f"that judging again would be a second look; {_REMEDY}"
+        )
+
+
+def _share_a_file(digest: str | None, earlier: Mapping[str, Any], test: Manifest) -> bool:
+    """Whether an earlier test log, by its digest and its files, has rows of this one."""
+    return digest == test.digest or not set(earlier.get("files", ())).isdisjoint(_files(test))
+
+
+def _which(digest: str | None, asked: Request, test: Manifest) -> str:
+    return f"{asked.test}" if digest == test.digest else f"a file of {asked.test}"
+
+
+def _files(test: Manifest) -> list[str]:
+    """Its files by their footers, so that they are known under other names, too."""
+    return sorted({digest[:_DIGITS_OF_FILE] for digest in test.footer_digests.values()})
 
 
 def sweep_record(
@@ -128,7 +146,7 @@ def sweep_record(
     judged = list(earlier.get("judged", ()))
     if logs.test is not None and asked.rule is None:
         judged = [log for log in judged if log["digest"] != logs.test.digest]
-        judged.append(_log_record(logs.test))
+        judged.append(_log_record(logs.test) | {"files": _files(logs.test)})
     record = {
         "url": url,
         "run_yaml": asked.run_yaml,
@@ -176,6 +194,7 @@ def with_choice(
         },
         "test_digest": None if test is None else test.digest,
         "test_url": None if test is None else test.url,
+        "files": [] if test is None else _files(test),
         "eval": _held(asked, of_eval, chosen),
         "test": _held(asked, of_test, chosen) if has_test else None,
         "test_pending": test is not None and not has_test,

@@ -1,6 +1,7 @@
 """sweep.json: what was chosen, and that a test log confirms one choice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,24 @@ def test_a_choice_is_of_its_trainings_and_no_other_ones_are_judged_in_their_plac
                 "trained anew since, or is not there any more, so that judging again would be a "
                 "second look; give another log by --test"
             ) in str(refused.value)
+
+
+def test_a_log_that_shares_a_file_with_one_that_has_judged_is_no_other_log(tmp_path: Path) -> None:
+    day, both, other = (
+        replace(log(name), footer_digests={file: f"{file:a<20}" for file in files})
+        for name, files in (("day", ["3"]), ("both", ["3", "4"]), ("other", ["4"]))
+    )
+    outcomes = all_outcomes(tmp_path, ON_TEST)
+    by_day = request(ARMS, (1, 2), RULE, "day")
+    record = with_choice(record_of(by_day, outcomes, test=day), by_day, outcomes, day)
+    everyone = record_of(request(ARMS, (1, 2), test="day"), outcomes, test=day)
+    wish = request(ARMS, (1, 2), "max cart", "both")
+    refuse_a_second_choice(record, wish, other, {})
+    refuse_a_second_choice(everyone, wish, other, {})
+    with pytest.raises(UserError, match="--test a file of both has already judged the choice of"):
+        refuse_a_second_choice(record, wish, both, {})
+    with pytest.raises(UserError, match="has been judged by a file of both already, so that it"):
+        refuse_a_second_choice(everyone, wish, both, {})
 
 
 def test_the_folder_must_be_of_this_machine_and_its_record_sound(tmp_path: Path) -> None:
