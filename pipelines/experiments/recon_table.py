@@ -6,7 +6,7 @@
 Shi et al. (ICLR 2023) search the layers in which tasks conflict most and give each task a copy of
 these. Every run here counts, at every step and in each layer of the bottom, the pairs of tasks
 whose gradients have a cosine below --threshold. The layers that become task-specific are those with
-the most in the first quarter of one run of the plain sum, and these for every method and seed.
+the most in the first quarter of the plain sum's first run, and these for every method and seed.
 
 What would confirm each claim was fixed beforehand:
 
@@ -34,7 +34,7 @@ import fsspec
 from pipelines.benchmarks.measure import positive_int
 from pipelines.experiments.shared.clicks_setting import clicks_setting
 from pipelines.experiments.shared.command import Asked, Experiment, Report, run
-from pipelines.experiments.shared.conflict_counts import Counts, counting, counts_by_arm
+from pipelines.experiments.shared.conflict_counts import counting, counts_by_arm
 from pipelines.experiments.shared.log_choice import log_parser, setting_of
 from pipelines.experiments.shared.method_arms import CAGRAD, MGDA, PCGRAD, UNIFORM, gradops
 from pipelines.experiments.shared.networks import inputs_of, parameters, wider
@@ -45,7 +45,6 @@ from pipelines.experiments.shared.recon_arms import (
 )
 from pipelines.experiments.shared.recon_report import Found, draw, report
 from pipelines.experiments.shared.scores import scores_of
-from recsys_mtl.config import UserError
 from recsys_mtl.config.file import load_config
 from recsys_mtl.driver.sweep import Arm
 
@@ -61,11 +60,11 @@ def compare(asked: Asked) -> Report:
     config = load_config(setting.run_yaml, tuple(options.set))
     refuse_unusable(config, options.layers)
     every_run = (*options.set, counting(options.threshold))
-    plain = asked.sweep(
+    plain = asked.stage(
         setting.run_yaml, METHODS, "without", test=setting.test, overrides=every_run
     )
     counts = counts_by_arm(plain)
-    search = _search(counts)
+    search = counts[UNIFORM.name][asked.seeds[0]]
     ranking, layers = search.ranking(), list(search.scores)
     chosen, lowest = (
         sorted(some, key=layers.index)
@@ -89,21 +88,6 @@ def compare(asked: Asked) -> Report:
     )
     draw(found, asked.picture)
     return Report(report(found, setting, asked.seeds), asdict(found), sweeps)
-
-
-def _search(counts: Mapping[str, Mapping[int, Counts]]) -> Counts:
-    """What the first run of the plain sum that is finished has counted.
-
-    Raises:
-        UserError: none is finished.
-    """
-    found = next(iter(counts[UNIFORM.name].values()), None)
-    if found is None:
-        raise UserError(
-            f"no run of {UNIFORM.name} is finished, so there is nothing to choose layers by; "
-            "without/cells has what they printed"
-        )
-    return found
 
 
 def _arms_with(chosen: Sequence[str], controls: Mapping[str, Arm]) -> list[Arm]:
@@ -132,7 +116,7 @@ def _controls(
         for name, own in settings.items()
         if own is not None
     }
-    cell = next(c for c in plain["cells"] if c["arm"] == UNIFORM.name and c["status"] == "finished")
+    cell = next(c for c in plain["cells"] if c["arm"] == UNIFORM.name)
     with fsspec.open(f"{cell['url']}/result.json") as file:
         result = json.load(file)
     inputs = inputs_of(result["parameters"]["shared"], hidden_sizes)

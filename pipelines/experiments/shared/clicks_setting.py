@@ -21,6 +21,7 @@ from pipelines.experiments.shared.command import Asked, experiment_parser
 from pipelines.experiments.shared.setting import Setting
 from pipelines.synthetic_clicks import write_click_log
 from pipelines.synthetic_tasks import DEMO, TASKS, TaskRelation
+from recsys_mtl.config import UserError
 from recsys_mtl.data.plan import Plan
 
 DEMO_YAML = Path(pipelines.__file__).parent / "runs" / "demo.yaml"
@@ -98,17 +99,27 @@ def clicks_setting(
 
 
 def _write_log(log: Path, relation: TaskRelation, **shape: Any) -> None:
-    """Write the log, unless one with these arguments is there."""
-    if not _is_there(log / "truth.json", shape, relation):
+    """Write the log, unless it is there.
+
+    Raises:
+        UserError: another one is, which runs may have been trained on.
+    """
+    truth = log / "truth.json"
+    if not truth.is_file():  # written last, so the log is not there, or not whole
         # Two files, so that one can be chosen by and the other judge.
         write_click_log(log, files=2, row_group_rows=8192, relation=relation, **shape)
+    elif not _is_of(truth, shape, relation):
+        raise UserError(
+            f"{log} holds the log of an earlier call with other --rows or another --log-seed; "
+            "give another --out, or delete the folder that holds it"
+        )
 
 
 def truth_in_words(folder: Path) -> str:
-    """What a model can hope for on the log of `clicks_setting`."""
+    """What a model can hope for on the rows of the log that are not trained on."""
     tasks = json.loads((folder / "log" / "truth.json").read_text())["tasks"]
     best = ", ".join(f"{task} {numbers['auc']:.4f}" for task, numbers in tasks.items())
-    return f"The true probabilities reach {best}.\n"
+    return f"On validation and test rows together, the true probabilities reach {best}.\n"
 
 
 def run_tree(
@@ -156,10 +167,8 @@ def _judging_file(log: Path, number: int) -> Path:
     return log / "eval" / f"part-{number:05d}.parquet"
 
 
-def _is_there(truth: Path, shape: dict[str, Any], relation: TaskRelation) -> bool:
-    """Whether the log that is asked for was written before."""
-    if not truth.is_file():
-        return False
+def _is_of(truth: Path, shape: dict[str, Any], relation: TaskRelation) -> bool:
+    """Whether a log is the one that is asked for."""
     said = json.loads(truth.read_text())
     asked = json.loads(json.dumps(shape | ({} if relation == DEMO else asdict(relation))))
     return bool(asked == {key: value for key, value in said.items() if key != "tasks"})

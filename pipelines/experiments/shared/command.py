@@ -18,6 +18,11 @@ from recsys_mtl.driver.preemption import PreemptionError
 from recsys_mtl.driver.runner import TrainingError
 from recsys_mtl.driver.sweep import Arm, sweep
 
+_SET_BY_EXPERIMENTS = ("run", "method", "data.train", "data.eval")
+"""Settings and sections that the experiments set in every run, so that --set changes nothing, or
+makes the report say what was not done."""
+_MOST_NAMED = 5  # unfinished runs in a sentence
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -62,6 +67,27 @@ class Asked:
             "parallel": self.options.parallel,
         }
         return sweep(str(run_yaml), arms, folder=str(self.out / folder), **(asked | more))
+
+    def stage(
+        self, run_yaml: Path, arms: Sequence[Arm], folder: str, **more: Any
+    ) -> dict[str, Any]:
+        """A sweep by which the next one is decided on, so that all of it has to be there.
+
+        A choice among the runs that happen to be finished would be another one once the others are.
+
+        Raises:
+            TrainingError: a run of it is not finished.
+        """
+        found = self.sweep(run_yaml, arms, folder, **more)
+        missing = failed_cells([found])
+        if missing:
+            named = [*missing[:_MOST_NAMED], *(["..."] if len(missing) > _MOST_NAMED else [])]
+            raise TrainingError(
+                f"what comes next is decided by all runs of {self.out / folder}, and "
+                f"{len(missing)} of {len(found['cells'])} are not finished: {'; '.join(named)}. "
+                f"What they printed is in {self.out / folder}/cells; the same command trains them"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -116,6 +142,7 @@ def run(
         ended by SIGTERM.
     """
     options = parser.parse_args(arguments)
+    _refuse_what_experiments_set(parser, options.set)
     typed = sys.argv[1:] if arguments is None else list(arguments)
     # An experiment that runs on either log has a folder for each.
     folder = "_".join([experiment.name, *([options.log] if "log" in options else [])])
@@ -147,6 +174,16 @@ def run(
         print("interrupted; the same command goes on from what is there", file=sys.stderr)
         return 128 + signal.SIGINT
     return 1 if failed_cells(found.sweeps) else 0
+
+
+def _refuse_what_experiments_set(parser: argparse.ArgumentParser, overrides: Sequence[str]) -> None:
+    """End with a sentence where --set names what every run of an experiment has of its own."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if any(key == own or key.startswith(f"{own}.") for own in _SET_BY_EXPERIMENTS):
+            parser.error(
+                f"--set {override}: the experiment sets {key} itself, in every run; leave it out"
+            )
 
 
 def _write(experiment: Experiment, asked: Asked, found: Report) -> None:

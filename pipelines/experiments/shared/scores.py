@@ -114,15 +114,18 @@ def lines_of(
     ]
 
 
-def best_arm(scores: Scores, arms: Iterable[str]) -> str:
-    """The arm with the highest average, of the means over the seeds; the first of equals.
+def best_arms(scores: Scores, arms: Iterable[str], count: int = 1) -> list[str]:
+    """The arms with the highest averages, of the means over the seeds; of equals the first.
 
-    An arm that lacks a seed of another is not chosen.
+    Args:
+        scores: of runs that are all finished; an arm that has none for a seed, for it predicts
+            no numbers any more, is not chosen.
+        count: how many, the best first.
     """
     of_arms = {arm: scores[arm] for arm in arms}
     every = {seed for of_arm in of_arms.values() for seed in of_arm}
     complete = [arm for arm, of_arm in of_arms.items() if every == of_arm.keys()]
-    return max(complete or of_arms, key=lambda arm: _known(_mean(of_arms[arm], AVERAGE)))
+    return sorted(complete, key=lambda arm: -_mean(of_arms[arm], AVERAGE))[:count]
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,3 @@ def _mean(of_arm: Mapping[int, SeedScores], task: str) -> float:
 
 def _std(of_arm: Mapping[int, SeedScores], task: str) -> float:
     return stdev(score(s, task) for s in of_arm.values()) if len(of_arm) > 1 else math.nan
-
-
-def _known(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

@@ -28,6 +28,8 @@ class HandMade(Asked):
     """Arm to what it takes, where it is not 1."""
     result: dict[str, Any] = field(default_factory=dict)
     """Of every run."""
+    failed: set[str] = field(default_factory=set)
+    """Arms of which no run comes to its end."""
 
     def sweep(
         self, run_yaml: Path, arms: Sequence[Arm], folder: str, **more: Any
@@ -50,11 +52,14 @@ class HandMade(Asked):
         url = self.out / folder / f"{arm.name}-{seed}"
         url.mkdir(parents=True, exist_ok=True)
         (url / "result.json").write_text(json.dumps(self.result))
+        status = "failed" if arm.name in self.failed else "finished"
+        if status == "failed":
+            return {"arm": arm.name, "seed": seed, "status": status, "auc": {}, "test_auc": {}}
         aucs = dict.fromkeys(self.tasks, self.score(arm, seed))
         return {
             "arm": arm.name,
             "seed": seed,
-            "status": "finished",
+            "status": status,
             "url": str(url),
             "checkpoint": "last",
             "auc": aucs,

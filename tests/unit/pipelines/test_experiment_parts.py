@@ -206,8 +206,9 @@ def test_a_log_of_clicks_has_a_file_to_choose_by_and_one_to_judge_by(tmp_path: P
     written = files[0].stat().st_mtime_ns
     clicks.clicks_setting(given, tmp_path, relation=relation)
     assert files[0].stat().st_mtime_ns == written  # it is there, and not written again
-    clicks.clicks_setting(given, tmp_path)
-    assert files[0].stat().st_mtime_ns != written
+    with pytest.raises(UserError, match="log holds the log of an earlier call with other --rows"):
+        clicks.clicks_setting(asked(tmp_path, rows=600, log_seed=3), tmp_path, relation=relation)
+    assert files[0].stat().st_mtime_ns == written
 
 
 def test_a_log_with_rows_to_spare_trains_on_as_many_rows_as_asked(tmp_path: Path) -> None:
@@ -269,6 +270,16 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(
     file.write_text("")
     assert command(file, Report("", {}, [])) == 2
     assert f"--out {file} cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["method.alpha=1", "run.seed=4", "data.eval=other"])
+def test_a_setting_that_experiments_have_of_their_own_is_refused(
+    override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(tmp_path, Report("", {}, []), "--set", override)
+    assert f"--set {override}: the experiment sets" in capsys.readouterr().err
+    assert command(tmp_path, Report("", {}, []), "--set", "data.evaluation_rows=1") == 0
 
 
 @pytest.mark.parametrize(

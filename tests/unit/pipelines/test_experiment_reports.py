@@ -21,7 +21,9 @@ from pipelines.experiments import (
 from pipelines.experiments.shared.command import experiment_parser
 from pipelines.experiments.shared.networks import parameters
 from pipelines.experiments.shared.paper import CENSUS_TASKS, CLICK_TASKS
+from pipelines.experiments.shared.tuning import families
 from recsys_mtl.config.file import load_config
+from recsys_mtl.driver.runner import TrainingError
 from recsys_mtl.driver.sweep import Arm
 from recsys_mtl.metrics.columns import Column
 from recsys_mtl.metrics.trace import TraceWriter
@@ -55,6 +57,8 @@ def test_the_contrasts_choose_weights_on_other_seeds_and_judge_four_arms(tmp_pat
     asked = on_census(tmp_path, "census_contrasts", score, seeds=3)
     found = census_contrasts.compare(asked)
     assert len(asked.arms["tuning"]) == 19
+    assert [a.name for a in asked.arms["tuning_finalists"]][:2] == ["uniform", "static_1_1_2"]
+    assert len(asked.arms["tuning_finalists"]) == 5
     judged = [arm.name for arm in asked.arms["judged"]]
     assert judged == ["uniform", "gradops_-3", "gradops_0", "static_1_2_4"]
     contrasts = found.content["contrasts"]
@@ -73,6 +77,29 @@ def test_where_no_weights_are_better_the_tuned_ones_are_uniform(tmp_path: Path) 
     found = census_contrasts.compare(asked)
     assert [arm.name for arm in asked.arms["judged"]] == ["uniform", "gradops_-3", "gradops_0"]
     assert found.content["contrasts"][2]["other"] == "uniform"
+
+
+def test_nothing_is_chosen_while_a_run_is_missing(tmp_path: Path) -> None:
+    asked = on_census(
+        tmp_path, "census_contrasts", lambda arm, _: 0.7, failed={"static_1_2_4", "uniform"}
+    )
+    with pytest.raises(TrainingError, match="2 of 19 are not finished: uniform, seed 1001; static"):
+        census_contrasts.compare(asked)
+    assert list(asked.arms) == ["tuning"]
+
+
+def test_more_seeds_judge_what_was_chosen_and_priced_before(tmp_path: Path) -> None:
+    asked = on_clicks(
+        tmp_path, "fair_trade", lambda arm, seed: 0.6, result=result(700, (1024, 512, 256, 128))
+    )
+    first = fair_trade.compare(asked).content
+    arms = dict(asked.arms)
+    # What the judging runs take, and find, changes neither the ratio nor a setting.
+    asked.seconds.update({"gradops": 5.0, "uniform": 0.1})
+    asked.seeds.append(3)
+    again = fair_trade.compare(asked).content
+    assert (again["ratio"], again["settings"]) == (first["ratio"], first["settings"])
+    assert asked.arms == arms
 
 
 def test_table_4_names_the_papers_figures(tmp_path: Path) -> None:
@@ -137,7 +164,7 @@ def test_figure_8_has_the_gains_on_both_sets_of_rows(
 def test_clicks_table_3_says_what_a_model_can_hope_for(tmp_path: Path) -> None:
     asked = on_clicks(tmp_path, "clicks_table3", lambda arm, seed: 0.7)
     found = clicks_table3.compare(asked)
-    assert "The true probabilities reach purchase 0." in found.markdown
+    assert "together, the true probabilities reach purchase 0." in found.markdown
     assert len(asked.arms["sweep"]) == 15
 
 
@@ -178,11 +205,14 @@ def test_the_plain_sum_is_given_as_much_compute(tmp_path: Path) -> None:
         gains = {"gradops": 0.02, "gradops_refresh_8": 0.0199, "static_weights": 0.01}
         return 0.6 + gains.get(arm.name, 0.0) + seed / 1000
 
+    trials = {
+        f.name: [a.name for a in f.trials] for f in families(dict.fromkeys(CLICK_TASKS, ""), 0.001)
+    }
     asked = on_clicks(
         tmp_path,
         "fair_trade",
         score,
-        seconds={"gradops": 2.0},
+        seconds=dict.fromkeys(["gradops", *trials["gradops"]], 2.0),
         result=result(700, (1024, 512, 256, 128)),
     )
     found = fair_trade.compare(asked)

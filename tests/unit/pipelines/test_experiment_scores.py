@@ -18,7 +18,7 @@ from pipelines.experiments.shared.paper import (
 from pipelines.experiments.shared.scores import (
     AVERAGE,
     Scores,
-    best_arm,
+    best_arms,
     contrasts_of,
     lines_of,
     scores_of,
@@ -93,14 +93,18 @@ def test_a_line_has_means_ranks_and_differences_over_the_seeds_that_both_have() 
     assert all(math.isnan(line.delta_m) for line in without)
 
 
-def test_the_best_arm_has_the_highest_average_and_none_without_scores() -> None:
-    assert best_arm(SCORES, SCORES) == "ours"
-    assert best_arm(SCORES, ("failed", "uniform", "single_task")) == "single_task"
+def test_the_best_arms_have_the_highest_averages_and_the_first_of_equals_comes_first() -> None:
+    seeds = SCORES["ours"].keys() & SCORES["uniform"].keys()
+    same = {arm: {s: SCORES[arm][s] for s in seeds} for arm in SCORES if arm != "failed"}
+    assert best_arms(same, same) == ["ours"]
+    assert best_arms(same, ("uniform", "ours"), 2) == ["ours", "uniform"]
+    equal = {"first": same["ours"], "second": same["ours"]}
+    assert best_arms(equal, equal, 3) == ["first", "second"]
+    assert best_arms(equal | {"failed": {}}, [*equal, "failed"], 3) == ["first", "second"]
 
 
-def test_an_arm_that_lacks_a_seed_is_neither_the_best_nor_ranked() -> None:
+def test_an_arm_that_lacks_a_seed_is_not_ranked() -> None:
     lucky = {"lucky": {1: {"cart": 0.99, "wish": 0.99}}}
-    assert best_arm(SCORES | lucky, [*SCORES, "lucky"]) == "ours"
     lines = {
         line.arm: line
         for line in lines_of(SCORES | lucky, TASKS, reference="uniform", baseline="uniform")
