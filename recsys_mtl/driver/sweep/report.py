@@ -134,7 +134,7 @@ def _delta_m(found: Record) -> str:
     """With the number of seeds where these are not all seeds of the arm."""
     text = _number(found.get("delta_m"), "+.2f")
     seeds = found.get("delta_m_seeds", len(found["seeds"]))
-    return text if seeds == len(found["seeds"]) else f"{text} ({seeds} seeds)"
+    return text if seeds == len(found["seeds"]) else f"{text} ({seeds} seed(s))"
 
 
 def _differences_are(record: Record) -> str:

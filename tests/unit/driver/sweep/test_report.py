@@ -152,7 +152,7 @@ def test_delta_m_over_fewer_seeds_than_the_arm_has_says_so(tmp_path: Path) -> No
     page = markdown(record_of(request(ARMS, (1, 2)), outcomes))
     arm, difference = (line for line in page.splitlines() if line.startswith("| alpha=-1"))
     assert "| 2 | 0.7950 ±" in arm
-    assert "| -2.33 (1 seeds) |" in arm
+    assert "| -2.33 (1 seed(s)) |" in arm
     assert difference.startswith("| alpha=-1 | 1 | -0.0200 |"), "and has no interval"
 
 
