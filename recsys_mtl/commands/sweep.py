@@ -8,6 +8,8 @@ from recsys_mtl.commands.arguments import Commands, add_run_yaml
 from recsys_mtl.commands.printing import failed, print_lines
 from recsys_mtl.driver.events import choose_format, is_json, log_error, log_event
 
+_MOST_SEEDS = 1_000  # a slip of the finger should not plan runs for hours
+
 
 def add_to(commands: Commands) -> None:
     """Describe the command."""
@@ -85,8 +87,8 @@ def sweep_arms(options: argparse.Namespace) -> int:
     from recsys_mtl.driver.sweep.arms import SINGLE_TASK, Arm, grid
 
     choose_format(options.log_format)
-    if options.seeds < 1:
-        raise UserError(f"--seeds {options.seeds}: give 1 or more")
+    if not 1 <= options.seeds <= _MOST_SEEDS:
+        raise UserError(f"--seeds {options.seeds}: give 1 to {_MOST_SEEDS:,}")
     arms, fixed = grid(options.set)
     if options.single_task:
         arms.append(Arm(SINGLE_TASK, fixed, single_task=True))
@@ -100,7 +102,7 @@ def sweep_arms(options: argparse.Namespace) -> int:
             options.run_yaml,
             arms,
             seeds=[run.seed + number for number in range(options.seeds)],
-            folder=options.out or f"{run.storage_path}/{run.name}-sweep",
+            folder=f"{run.storage_path}/{run.name}-sweep" if options.out is None else options.out,
             overrides=options.for_all,
             baseline=options.baseline,
             test=options.test,
@@ -117,7 +119,7 @@ def sweep_arms(options: argparse.Namespace) -> int:
 
 def _show(record: dict[str, Any]) -> int:
     """Print the tables and what was chosen; the exit status."""
-    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentence, terminal_tables
+    from recsys_mtl.driver.sweep.report import choice_sentences, failure_sentences, terminal_tables
 
     for log in ("eval", "test"):
         if not is_json() and any(arm[log] for arm in record["arms"]):
@@ -134,7 +136,7 @@ def _show(record: dict[str, Any]) -> int:
         arms=record["arms"],
         choices=record["choices"],
     )
-    failures = [cell for cell in record["cells"] if cell["status"] == "failed"]
-    for cell in failures:
-        log_error("failed", failure_sentence(cell))
+    failures = list(failure_sentences(record["cells"]))
+    for sentence in failures:
+        log_error("failed", sentence)
     return 1 if failures else 0

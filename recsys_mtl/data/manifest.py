@@ -65,6 +65,8 @@ class Manifest:
     """Files without a row, sorted."""
     event_times: Mapping[str, EventTimes] = field(default_factory=dict)
     """Column to the log's first and last event, for every event_time of a label."""
+    footer_digests: Mapping[str, str] = field(default_factory=dict)
+    """File that has rows to the SHA-256 of its footer, which a copy of the file shares."""
 
     @cached_property
     def rows(self) -> int:
@@ -126,6 +128,7 @@ def read_manifest(
         column_families=families,
         empty_files=tuple(footer.file for footer in footers if not any(footer.row_counts)),
         event_times=event_times,
+        footer_digests={f.file: f.digest for f in footers if any(f.row_counts)},
     )
 
 

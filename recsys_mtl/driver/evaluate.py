@@ -71,7 +71,8 @@ def evaluate(
     found = run_scoring(job, "evaluating", log.rows * (1 if other is None else 2))
     if other is not None:
         found["against"] |= _named(other)
-    return dict(finite({"run": _named(run), "data": url, "rows": log.rows, **found}))
+    rows_are_of = {"data": url, "rows": log.rows, "digest": log.digest}
+    return dict(finite({"run": _named(run), **rows_are_of, **found}))
 
 
 def _named(run: TrainedRun) -> dict[str, Any]:

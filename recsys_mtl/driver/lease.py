@@ -59,16 +59,24 @@ class Holder:
 class Lease:
     """The right to train one run, or to write what only one driver may."""
 
-    def __init__(self, url: str, *, what: str = "run", done: str = "trained") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        what: str = "run",
+        done: str = "trained",
+        setting: str = "run.storage_path",
+    ) -> None:
         """Name the run by its folder; a lost lease interrupts the thread that calls this.
 
         Args:
             what: lies in the folder, for messages.
             done: to it, by whoever holds the lease.
+            setting: what gives the folder, for messages.
         """
         storage, _, name = url.rpartition("/")
         self._named, self._done = f"{what} {name!r}", done
-        self._folder, self._file = Folder(storage), f".{name}.lease"
+        self._folder, self._file = Folder(storage, setting), f".{name}.lease"
         self._key = uuid.uuid4().hex
         self._written_at = self._interrupted_at = -float("inf")
         self._lost = ""

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_mtl.config import UserError
 from recsys_mtl.driver.evaluate import evaluate
 from recsys_mtl.driver.launch import launch
-from recsys_mtl.driver.sweep import Arm, sweep
+from recsys_mtl.driver.sweep import Arm, cell_process, sweep
 from recsys_mtl.driver.sweep.cells import plan_cells
 from recsys_mtl.driver.sweep.folder import SweepFolder
 from recsys_mtl.metrics.comparison import paired_difference
 from recsys_mtl.metrics.trace import read_trace
-from tests.end_to_end.runs import Place, damage, make_place, started, wait_until
+from tests.end_to_end.runs import Place, click_log, damage, make_place, started, wait_until
 
 ALPHAS = [Arm(f"alpha={alpha}", (f"method.alpha={alpha}",)) for alpha in (-2, 1)]
 SEEDS = [5, 6]
@@ -29,10 +30,8 @@ FOR_ALL = ("cluster.num_workers=0", "training.epochs=1")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A log, and `later`: the log of another day."""
     made = make_place(tmp_path_factory.mktemp("sweep"))
-    other = make_place(tmp_path_factory.mktemp("later"))
-    shutil.copytree(other.folder / "train", made.folder / "later")
-    for file in (made.folder / "later").glob("1.parquet"):
-        file.unlink()
+    (made.folder / "later").mkdir()
+    pq.write_table(click_log(1000, seed=99), made.folder / "later" / "0.parquet")
     return made
 
 
@@ -131,6 +130,7 @@ def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_on
     place: Place,
     resumed: tuple[dict[str, Any], dict[str, bytes]],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     written = list[list[dict[str, Any]]]()
     write = SweepFolder.write_record
@@ -169,6 +169,35 @@ def test_the_chosen_arm_and_the_baseline_alone_are_judged_by_the_test_log_and_on
             swept(place, **(options | changed))
     with pytest.raises(UserError, match=r"no arm holds this on data\.eval; the nearest is"):
         swept(place, choose="max wish subject to purchase >= 1", seeds=seeds)
+
+    shutil.rmtree(of_best["url"])
+    damaged = next(file for file in answers if not file.name.startswith(of_best["name"]))
+    damaged.write_bytes(answers[damaged][:-9])
+    with pytest.raises(UserError, match=f"and {of_best['name']} of it has been trained anew since"):
+        swept(place, choose=rule, **options)
+    capsys.readouterr()
+    anew = swept(place, **options)  # chooses nothing
+    both = ", ".join(cell["name"] for cell in record["cells"][:2])
+    assert f"said of {both} is damaged or of another training, and" in capsys.readouterr().out
+    assert damaged.read_bytes() == answers[damaged], "the same training was judged again"
+    trained_anew = next(file for file in answers if file != damaged)
+    now, before = json.loads(trained_anew.read_bytes()), json.loads(answers[trained_anew])
+    assert now["training"] != before["training"]
+    assert anew["cells"][0]["test_auc"].keys() == {"purchase", "cart", "wish"}
+
+
+def test_what_a_log_says_that_changed_meanwhile_is_not_kept(
+    place: Place,
+    resumed: tuple[dict[str, Any], dict[str, bytes]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    later, answer = place.folder / "later", place.folder / "answer.json"
+    cell_yaml = place.folder / "out" / "cells" / "alpha_1-seed6.yaml"
+    judging = ["--test", later, "--test-digest", "of other rows", "--answer", answer]
+    assert cell_process.main(list(map(str, [cell_yaml, *judging]))) == 2
+    said = f"--test {later}: its rows are others than when the sweep began; let the log be as it is"
+    assert said in capsys.readouterr().err
+    assert not answer.exists()
 
 
 def test_a_run_of_a_single_task_arm_trains_that_task_alone(place: Place) -> None:

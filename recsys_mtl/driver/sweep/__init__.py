@@ -2,6 +2,7 @@
 
 run.py           `sweep`: from a run's YAML and its arms to a finished sweep
   arms.py        what is compared, and how settings with several values become arms
+    arm_refusal.py  what is said of one that cannot be
   cells.py       one run per arm and seed, all checked before the first starts
   logs.py        the logs that they read, and whether earlier cells are still those asked for
   folder.py      the files of a sweep
@@ -10,6 +11,7 @@ run.py           `sweep`: from a run's YAML and its arms to a finished sweep
     cell_process.py  one of them
   progress.py    what a person sees meanwhile
 outcomes.py      what a cell has come to
+  answers.py     what a test log has said of it
   statistics.py  what arms come to over their seeds, and how they compare
   choice.py      which arm is the best under conditions
   record.py      sweep.json, and which test logs have been used

@@ -5,10 +5,15 @@ a cell is admitted only when the cluster has room for all of its workers beside 
 that are running. That is counted here, since what Ray says is free lags behind what was started.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from recsys_mtl.config import UserError
+from recsys_mtl.driver.events import tell_output_of
+from recsys_mtl.driver.preemption import Sigterm
+from recsys_mtl.driver.sweep.cells import Cell
 
 Node = Mapping[str, float]
 """Resource to amount: CPU, GPU."""
@@ -76,3 +81,39 @@ class Room:
             return fits([*running, demand], self._nodes())
         here = sum(1 for other in running if not other.workers)
         return here < (self._parallel or 1)
+
+
+@contextmanager
+def room_for(
+    cells: Sequence[Cell], parallel: int | None, sigterm: Sigterm
+) -> Iterator[tuple[Room, Callable[[Cell], Demand], Mapping[str, str]]]:
+    """Say how many cells run at a time, what each takes, and the environment of their processes.
+
+    Where one trains on Ray, join the cluster of RAY_ADDRESS or start one for the whole sweep.
+    """
+    on_ray = [c.config for c in cells if not c.config.cluster.in_this_process]
+    if not on_ray:
+        yield Room(list, parallel), lambda cell: Demand(0, {}), os.environ
+        return
+    from recsys_mtl.driver import cluster  # Ray need not be installed where no cell trains on it
+
+    def demand_of(cell: Cell) -> Demand:
+        config = cell.config
+        if config.cluster.in_this_process:
+            return Demand(0, {})
+        device = cluster.device_of(config)
+        return Demand(
+            config.cluster.num_workers, cluster.resources_per_worker(config.cluster, device)
+        )
+
+    end_telling = tell_output_of("ray")
+    try:
+        cluster.start_ray(
+            max(on_ray, key=lambda c: c.cluster.num_workers * c.cluster.cpus_per_worker)
+        )
+        sigterm.listen()
+        environment = os.environ | {"RAY_ADDRESS": cluster.cluster_address()}
+        yield Room(cluster.cluster_nodes, parallel), demand_of, environment
+    finally:
+        cluster.leave_cluster()
+        end_telling()

@@ -1,6 +1,7 @@
 """The process of one cell: it trains the run of a YAML file and, where asked, judges it by a log.
 
-    python -m recsys_mtl.driver.sweep.cell_process CELL.yaml [--test URL --answer URL]
+    python -m recsys_mtl.driver.sweep.cell_process CELL.yaml
+        [--test URL --test-digest DIGEST --answer URL]
 
 A process of its own, so that what crashes it, or the system when memory is short, ends this cell
 alone. It ends when its standard input does, which the sweep holds open: also where the sweep was
@@ -14,7 +15,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.config.file import load_config
@@ -30,11 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recsys_mtl.driver.sweep.cell_process")
     parser.add_argument("cell_yaml", metavar="CELL.yaml")
     parser.add_argument("--test", metavar="URL", help="the log that judges the run")
+    parser.add_argument("--test-digest", metavar="DIGEST", help="of that log as the sweep knows it")
     parser.add_argument("--answer", metavar="URL", help="the file for what `evaluate` finds there")
     options = parser.parse_args(arguments)
     choose_format("json")
     try:
-        _train_and_judge(load_config(options.cell_yaml), options.test, options.answer)
+        config = load_config(options.cell_yaml)
+        result = _train(config)
+        if options.test is not None:
+            _judge(config, result, options.test, options.test_digest, options.answer)
     except UserError as error:
         log_error("refused", str(error))
         return 2
@@ -51,19 +57,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train_and_judge(config: RunConfig, test: str | None, answer: str | None) -> None:
-    # What these import takes seconds, and a wrong file is refused without it.
-    from recsys_mtl.driver.evaluate import evaluate
+def _train(config: RunConfig) -> dict[str, Any]:
+    # What this imports takes seconds, and a wrong file is refused without it.
     from recsys_mtl.driver.launch import launch
+
+    return launch(config)
+
+
+def _judge(
+    config: RunConfig, result: Mapping[str, Any], test: str, digest: str | None, answer: str
+) -> None:
+    """Score the log, and write what is found to the file `answer`."""
+    from recsys_mtl.driver.evaluate import evaluate
+    from recsys_mtl.driver.sweep.answers import answer_text
     from recsys_mtl.driver.sweep.outcomes import judged_checkpoint
 
-    result = launch(config)
-    if test is None or answer is None:
-        return
     run_url, chosen = f"{config.run.storage_path}/{config.run.name}", judged_checkpoint(result)
     found = evaluate(run_url, test, checkpoint=chosen, overrides=_scoring(config))
+    if digest is not None and found["digest"] != digest:
+        raise UserError(
+            f"--test {test}: its rows are others than when the sweep began; let the log be as it "
+            "is while a sweep is at work, and begin the same command again"
+        )
     folder, _, name = answer.rpartition("/")
-    Folder(folder).write(name, json.dumps(found, indent=2, allow_nan=False).encode())
+    Folder(folder).write(name, answer_text(found, result))
 
 
 def _scoring(config: RunConfig) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from recsys_mtl.config.best import measure
 from recsys_mtl.config.file import load_config, overridden
 from recsys_mtl.config.label import judge_alike
 from recsys_mtl.driver.storage import with_absolute_paths
+from recsys_mtl.driver.sweep.arm_refusal import arm_refusal
 from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.choice import AVERAGE
 
@@ -71,7 +72,7 @@ def plan_cells(
         for own, reason in _OWN.items():
             if path == own or own.startswith(f"{path}."):
                 raise ConfigError(f"--set {override}: {reason}")
-    configs = [_config_of(arm, run_yaml, overrides) for arm in arms]
+    configs = [_config_of(arm, arms, run_yaml, overrides) for arm in arms]
     cells = [
         cell
         for seed in seeds
@@ -114,12 +115,12 @@ def _refuse_unusable(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         raise UserError(f"a seed stands twice in {list(seeds)}; keep one of each")
 
 
-def _config_of(arm: Arm, run_yaml: str, overrides: Sequence[str]) -> RunConfig:
+def _config_of(arm: Arm, arms: Sequence[Arm], run_yaml: str, overrides: Sequence[str]) -> RunConfig:
     """What the arm's runs have in common."""
     try:
         return load_config(run_yaml, (*overrides, *arm.overrides))
     except ConfigError as error:
-        raise ConfigError(f"arm {arm.name!r}: {error}") from None
+        raise arm_refusal(arm, arms, error, run_yaml, overrides) from None
 
 
 def _cells_of(arm: Arm, config: RunConfig, seed: int, runs_url: str) -> Iterator[Cell]:

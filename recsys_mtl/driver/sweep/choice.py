@@ -86,6 +86,11 @@ def _constraint(part: str, words: str) -> Constraint:
     if found is None:
         raise UserError(f"--choose {words!r}: the condition {part!r} cannot be read; {_FORM}")
     of_baseline = found["number"] is None
+    if not of_baseline and float(found["number"]) > 1:
+        raise UserError(
+            f"--choose {words!r}: no AUC holds {part.strip()!r}, as none is above 1; give a bound "
+            "from 0 to 1, or one of the baseline"
+        )
     number = float(found["offset"] or 0.0) if of_baseline else float(found["number"])
     return Constraint(
         part.strip(), found["quantity"], -number if found["sign"] == "-" else number, of_baseline

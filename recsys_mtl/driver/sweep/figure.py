@@ -139,6 +139,9 @@ def _draw_curve(axes: Any, arms: Sequence[Record], quantity: str, colour: str, a
                 capsize=3,
                 **style,
             )
+        for name in drawn:
+            place = axis.values[name], _known(of_arm[name]["mean"][quantity])
+            _note_few_seeds(axes, place, of_arm[name], of_arm)
     for arm, dashes in zip(_level(arms, axis), itertools.cycle(_LEVELS), strict=False):
         auc = _known(arm["eval"]["mean"][quantity])
         axes.axhline(auc, color="0.45", linestyle=dashes, linewidth=1.2)
@@ -166,10 +169,24 @@ def _draw_arms(
                 capsize=3,
                 **{**style, "linestyle": "none"},
             )
+        of_arm = {arms[row]["name"]: arms[row][log] for row in there}
+        for row in there:
+            place = _known(arms[row][log]["mean"][quantity]), row
+            _note_few_seeds(axes, place, arms[row][log], of_arm)
     axes.set_yticks(range(len(arms)), [arm["name"] if named else "" for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("AUC (mean ± std over seeds)", fontsize=10)
+
+
+def _note_few_seeds(
+    axes: Any, place: tuple[float, float], found: Record, of_arm: Mapping[str, Record]
+) -> None:
+    """Write at an arm's point how many seeds it is the mean of, where others have more."""
+    count = len(found["seeds"])
+    if count < max(len(other["seeds"]) for other in of_arm.values()) and not math.isnan(sum(place)):
+        text = f"{count} seed(s)"
+        axes.annotate(text, place, xytext=(4, 5), textcoords="offset points", fontsize=8)
 
 
 def _draw_weights(axes: Any, traces: Sequence[pa.Table], colours: Mapping[str, str]) -> None:

@@ -5,11 +5,11 @@ sweep.md      the same as tables
 sweep.png     the same as a picture
 runs/         one folder per cell, as `recsys-mtl train` leaves it
 cells/        <cell>.yaml, the configuration that a cell was started with; <cell>.log, its output
-test/         <cell>-<log>.json, what `evaluate` found on a test log
+test/         <cell>-<log>.json, what `evaluate` found on a test log (answers.py)
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from recsys_mtl.config import RunConfig, UserError
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.run_folder import RunFolder
 from recsys_mtl.driver.storage import Folder
+from recsys_mtl.driver.sweep.answers import read_answer, training_digest
 from recsys_mtl.driver.sweep.cells import Cell
 from recsys_mtl.driver.sweep.outcomes import Failure, Outcome
 from recsys_mtl.driver.sweep.report import markdown
@@ -34,6 +35,8 @@ class SweepFolder:
         Raises:
             UserError: it is not on this machine.
         """
+        if not path:
+            raise UserError("--out is empty; give a folder, or leave it out")
         if "://" in path:
             raise UserError(
                 f"--out {path} is no folder of this machine, which writes the logs of cells there; "
@@ -81,17 +84,32 @@ class SweepFolder:
         Args:
             test: the log that judges it, if any.
             failure: of this call, if any.
+
+        Raises:
+            UserError: what the run has left is damaged.
         """
         if cell.name not in self._finished:
-            result = RunFolder(cell.config).result()
+            result = _result_of(cell)
             trained = None if result is None else self.begun_with(cell)
             if result is None or trained is None:
                 return Outcome(cell, None, 0, None, failure)
             cpus = result["world_size"] * trained.cluster.cpus_per_worker
             self._finished[cell.name] = (result, cpus)
-        answer = None if test is None else self.answer_of(cell, test)
-        found = json.loads(answer.read_text()) if answer is not None and answer.exists() else None
-        return Outcome(cell, *self._finished[cell.name], found, failure)
+        result, cpus = self._finished[cell.name]
+        answer = None if test is None else self._answer(cell, result, test)
+        return Outcome(cell, result, cpus, answer, failure)
+
+    def _answer(
+        self, cell: Cell, result: Mapping[str, Any], test: Manifest
+    ) -> dict[str, Any] | None:
+        """What the log has said of this training of the cell; None before it has."""
+        path = self.answer_of(cell, test)
+        return read_answer(path.read_bytes(), result, test.digest) if path.exists() else None
+
+    def trainings(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """The digest of the training of each cell that is finished, by the cell's name."""
+        results = ((cell, self.outcome(cell, None, None).result) for cell in cells)
+        return {cell.name: training_digest(result) for cell, result in results if result}
 
     def read_record(self) -> dict[str, Any]:
         """What sweep.json holds; empty before the first call.
@@ -118,3 +136,13 @@ class SweepFolder:
     def write_picture(self, picture: bytes) -> None:
         """Write sweep.png."""
         self._files.write("sweep.png", picture)
+
+
+def _result_of(cell: Cell) -> dict[str, Any] | None:
+    try:
+        return RunFolder(cell.config).result()
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{cell.url}/result.json is damaged; restore it, or delete {cell.url}, which the same "
+            "command then trains anew"
+        ) from None

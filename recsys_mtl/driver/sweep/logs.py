@@ -9,7 +9,7 @@ from recsys_mtl.config import Data, RunConfig, UserError
 from recsys_mtl.config.changes import changes
 from recsys_mtl.data.event_times import refuse_too_short_logs
 from recsys_mtl.data.manifest import Manifest, read_manifest
-from recsys_mtl.data.schema import refuse_other_families
+from recsys_mtl.data.schema import DataError, refuse_other_families
 from recsys_mtl.driver.storage import Folder
 from recsys_mtl.driver.sweep.cells import Cell
 
@@ -70,21 +70,45 @@ def _read(data: Data, test: str | None) -> Logs:
     )
     if test is None:
         return Logs(train, evaluation, None)
-    judged = read_manifest(test, data)
+    judged = _read_test(test, data)
     refuse_other_families(
         judged.column_families, train.column_families, here="--test", there="data.train"
     )
-    if judged.digest == evaluation.digest:
-        raise UserError(
-            f"--test {test} has the rows of data.eval ({data.eval}), which arms are compared on "
-            "already; give a log that nothing was chosen by"
-        )
-    if judged.digest == train.digest:
-        raise UserError(
-            f"--test {test} has the rows of data.train ({data.train}), which arms were trained on; "
-            "give a log that they have not seen"
-        )
+    _refuse_files_of(evaluation, judged, "data.eval", "arms are compared on already")
+    _refuse_files_of(train, judged, "data.train", "arms are trained on")
     return Logs(train, evaluation, judged)
+
+
+def _read_test(test: str, data: Data) -> Manifest:
+    try:
+        return read_manifest(test, data)
+    except DataError as error:
+        raise DataError(f"--test {test}: {str(error).removeprefix(f'{test}: ')}") from None
+
+
+def _refuse_files_of(other: Manifest, judged: Manifest, named: str, what_for: str) -> None:
+    """Nothing, where no file of the test log is a file of another log, or a copy of one.
+
+    Files are told apart by their footers, which hold row counts, column sizes and statistics, so
+    that a file is known under another name. What is not seen: rows of the other log that were
+    written into another file, alone or beside new ones.
+
+    Args:
+        named: the setting of the other log.
+        what_for: what arms use its rows for.
+
+    Raises:
+        UserError: one is; names both files.
+    """
+    file_of = {digest: file for file, digest in other.footer_digests.items()}
+    for file, digest in judged.footer_digests.items():
+        if digest in file_of:
+            same = file_of[digest]
+            is_what = "is a file" if same == file else f"is a copy of {same}, a file"
+            raise UserError(
+                f"--test {judged.url}: {file} {is_what} of {named} ({other.url}), which "
+                f"{what_for}; give a log without it, that nothing was trained on or chosen by"
+            )
 
 
 def refuse_changed_cells(

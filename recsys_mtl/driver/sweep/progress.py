@@ -9,9 +9,11 @@ from rich.live import Live
 
 from recsys_mtl.driver.events import console, is_json, log_event
 from recsys_mtl.driver.sweep.outcomes import Failure
+from recsys_mtl.driver.sweep.report import reason_of
 from recsys_mtl.driver.sweep.schedule import Job, Running, Situation
 
 _REDRAW_SECONDS = 1.0
+_TELLING_SHARE = 0.05  # of a cell, in the mean over those that run, from which time left is told
 _SECONDS_BETWEEN_LINES = 30.0  # where lines cannot be redrawn
 
 
@@ -23,6 +25,7 @@ class SweepProgress:
         self._live, self._begun = live, time.monotonic()
         self._told_at = -float("inf")
         self._started = set[str]()
+        self._first_with = dict[tuple[int, str], str]()  # how cells failed, to the first that did
 
     def look(self, situation: Situation) -> None:
         """Show how the cells stand."""
@@ -57,7 +60,10 @@ class SweepProgress:
         if failure is None:
             self._tell(job, "finished", "finished")
             return
-        sentence = f"failed with status {failure.status}: {failure.last_line}; its log: {job.log}"
+        alike = failure.status, reason_of(job.name, failure.last_line)
+        first = self._first_with.setdefault(alike, job.name)
+        why = failure.last_line if first == job.name else f"as {first} did"
+        sentence = f"failed with status {failure.status}: {why}; its log: {job.log}"
         self._tell(job, "failed", sentence, status=failure.status, last_line=failure.last_line)
 
     def _tell(self, job: Job, state: str, sentence: str, **more: Any) -> None:
@@ -70,9 +76,11 @@ class SweepProgress:
         parts += [f"{len(now.waiting)} waiting"] if now.waiting else []
         parts += [f"{now.failed} failed"] if now.failed else []
         shares = sum(at[0] / at[1] for at in steps.values() if at is not None)
-        done = now.finished + now.failed + shares
+        # A cell that failed may have taken no time, and says nothing of the others.
+        done = now.finished + shares
         left = len(now.running) - shares + len(now.waiting)
-        if done > 0 and left > 0.01:
+        # At the very beginning, what has passed is start-up and not training.
+        if done >= _TELLING_SHARE * max(1, len(now.running)) and left > 0.01:
             # As if the cells that are left took as long as the others.
             parts.append(f"about {_duration((time.monotonic() - self._begun) * left / done)} left")
         return ", ".join(parts)

@@ -2,7 +2,13 @@
 
 A test log judges one choice, once. What was chosen is written down before the test log is read, and
 a later call that would choose otherwise by the same log is refused: whoever has seen the answer
-cannot choose by it any more.
+cannot choose by it any more. A log counts as the same where both share a file.
+
+A choice is of models, not of names. So the trainings of the chosen arm and of the baseline are
+written down with it, and where one of these runs has been trained anew since, or is not there any
+more, the same choice is refused, too: whoever does not like the answer could else train until the
+log gives another one. Where no choice is asked for, a log judges a run that was trained anew once
+more, as such an answer confirms no choice.
 """
 
 import math
@@ -13,10 +19,12 @@ from typing import Any
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest
 from recsys_mtl.driver.events import finite
+from recsys_mtl.driver.sweep.answers import training_digest
 from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.choice import Rule, choose
 from recsys_mtl.driver.sweep.logs import Logs
 from recsys_mtl.driver.sweep.outcomes import Outcome, cell_record
+from recsys_mtl.driver.sweep.report import in_short
 from recsys_mtl.driver.sweep.statistics import BySeed, arm_records, scores_by_seed
 from recsys_mtl.metrics.comparison import paired_difference
 
@@ -27,6 +35,8 @@ _IN_WORDS = {
     "seeds": "list of seeds",
 }
 """What a choice depends on, besides scores."""
+_DIGITS_OF_FILE = 16
+_REMEDY = "give another log by --test, or choose without --test"
 
 
 @dataclass(frozen=True)
@@ -53,37 +63,67 @@ class Request:
         }
 
 
-def refuse_a_second_choice(earlier: Mapping[str, Any], asked: Request, test: Manifest) -> None:
+def refuse_a_second_choice(
+    earlier: Mapping[str, Any], asked: Request, test: Manifest, trainings: Mapping[str, str]
+) -> None:
     """Nothing, where this choice by this test log is the first one, or the same again.
 
     Args:
         earlier: what sweep.json held before this call.
+        trainings: the digest of the training of each finished cell, by the cell's name.
 
     Raises:
         UserError: the log has already been used.
     """
-    remedy = "give another log by --test, or choose without --test"
     same = {"test_digest": test.digest, **asked.identity}
     for choice in earlier.get("choices", ()):
-        if choice["test"] is not None and all(choice[name] == v for name, v in same.items()):
-            return
-    if any(log["digest"] == test.digest for log in earlier.get("judged", ())):
-        raise UserError(
-            f"every arm of this sweep has been judged by {asked.test} already, so that it confirms "
-            f"no choice; {remedy}"
-        )
+        if all(choice[name] == value for name, value in same.items()):
+            _refuse_other_trainings(choice, asked, trainings)
+            if choice["test"] is not None:
+                return
+    for log in earlier.get("judged", ()):
+        if _share_a_file(log["digest"], log, test):
+            raise UserError(
+                f"every arm of this sweep has been judged by {_which(log['digest'], asked, test)} "
+                f"already, so that it confirms no choice; {_REMEDY}"
+            )
     for choice in earlier.get("choices", ()):
-        if choice["test_digest"] != test.digest:
-            continue
         changed = [
             _IN_WORDS[name] for name, value in asked.identity.items() if choice[name] != value
         ]
-        if changed:
+        if changed and _share_a_file(choice["test_digest"], choice, test):
             raise UserError(
-                f"--test {asked.test} has already judged the choice of {choice['arm']!r} by "
-                f"{choice['rule']!r} in this sweep, which had another "
-                f"{' and another '.join(changed)}; {remedy}"
+                f"--test {_which(choice['test_digest'], asked, test)} has already judged the "
+                f"choice of {choice['arm']!r} by {choice['rule']!r} in this sweep, which had "
+                f"another {' and another '.join(changed)}; {_REMEDY}"
             )
+
+
+def _refuse_other_trainings(
+    choice: Mapping[str, Any], asked: Request, trainings: Mapping[str, str]
+) -> None:
+    runs = choice.get("runs", {})  # of which a choice of an earlier version says nothing
+    other = [name for name, digest in runs.items() if trainings.get(name) != digest]
+    if other:
+        raise UserError(
+            f"--test {asked.test} is the judge of the choice of {choice['arm']!r}, and "
+            f"{in_short(other)} of it has been trained anew since, or is not there any more, so "
+            f"that judging again would be a second look; {_REMEDY}"
+        )
+
+
+def _share_a_file(digest: str | None, earlier: Mapping[str, Any], test: Manifest) -> bool:
+    """Whether an earlier test log, by its digest and its files, has rows of this one."""
+    return digest == test.digest or not set(earlier.get("files", ())).isdisjoint(_files(test))
+
+
+def _which(digest: str | None, asked: Request, test: Manifest) -> str:
+    return f"{asked.test}" if digest == test.digest else f"a file of {asked.test}"
+
+
+def _files(test: Manifest) -> list[str]:
+    """Its files by their footers, so that they are known under other names, too."""
+    return sorted({digest[:_DIGITS_OF_FILE] for digest in test.footer_digests.values()})
 
 
 def sweep_record(
@@ -106,7 +146,7 @@ def sweep_record(
     judged = list(earlier.get("judged", ()))
     if logs.test is not None and asked.rule is None:
         judged = [log for log in judged if log["digest"] != logs.test.digest]
-        judged.append(_log_record(logs.test))
+        judged.append(_log_record(logs.test) | {"files": _files(logs.test)})
     record = {
         "url": url,
         "run_yaml": asked.run_yaml,
@@ -147,8 +187,14 @@ def with_choice(
     choice = {
         **asked.identity,
         "arm": chosen,
+        "runs": {
+            o.cell.name: training_digest(o.result)
+            for o in outcomes
+            if o.cell.arm in (chosen, asked.baseline) and o.result is not None
+        },
         "test_digest": None if test is None else test.digest,
         "test_url": None if test is None else test.url,
+        "files": [] if test is None else _files(test),
         "eval": _held(asked, of_eval, chosen),
         "test": _held(asked, of_test, chosen) if has_test else None,
         "test_pending": test is not None and not has_test,

@@ -1,6 +1,7 @@
 """What a person reads of a sweep: a table on a terminal, and sweep.md."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from recsys_mtl.driver.sweep.choice import AVERAGE
 
 Record = Mapping[str, Any]
 """What sweep.json holds, or a part of it; None where a number is not known."""
+_NAMED = 3  # cells in a sentence that is of many
 
 
 def markdown(record: Record) -> str:
@@ -23,6 +25,7 @@ def _lines(record: Record) -> Iterator[str]:
         if any(arm[log] for arm in record["arms"]):
             yield from ("", f"## On {_log_named(record, log)}", "")
             yield from _grid(*arms_table(record, log))
+            yield from (line for note in notes(record, log) for line in ("", note))
             header, rows = differences_table(record, log)
             if rows:
                 yield from ("", _differences_are(record), "")
@@ -30,10 +33,10 @@ def _lines(record: Record) -> Iterator[str]:
     for choice in record["choices"]:
         yield from ("", f"## {choice['rule']}", "")
         yield from (f"- {sentence}" for sentence in choice_sentences(choice))
-    failed = [cell for cell in record["cells"] if cell["status"] == "failed"]
-    if failed:
+    failures = list(failure_sentences(record["cells"]))
+    if failures:
         yield from ("", "## Failed", "")
-        yield from (f"- {sentence}" for sentence in map(failure_sentence, failed))
+        yield from (f"- {sentence}" for sentence in failures)
     yield from ("", "![Scores](sweep.png)")
 
 
@@ -48,11 +51,31 @@ def introduction(record: Record) -> list[str]:
         "AUC is the mean over seeds, ± the standard deviation. Δm is by how many percent an arm's "
         f"AUC is behind that of the baseline, {record['baseline']!r}, in the mean over tasks: an "
         "arm below 0 is better. Rank is the place among all arms in the mean over tasks. * marks "
-        "the Pareto set: no other arm is at least as good in every task and better in one.",
+        "the Pareto set: no other arm is at least as good in every task and better in one. Seconds "
+        "and rows per core-hour are of training alone, beside whatever ran at the same time.",
     ]
     if len(record["seeds"]) < 2:
         sentences += ["", "With one seed there are no intervals; --seeds 5 or more gives them."]
     return sentences
+
+
+def notes(record: Record, log: str) -> Iterator[str]:
+    """What a reader of the table of this log must know besides."""
+    arms = [arm for arm in record["arms"] if arm[log]]
+    every = {seed for arm in arms for seed in arm[log]["seeds"]}
+    short = [arm["name"] for arm in arms if set(arm[log]["seeds"]) != every]
+    if short:
+        yield (
+            f"{in_short(short)} of these {len(arms)} arms lack(s) seeds that others have, so the "
+            "means are not of like seeds, and such an arm has no rank and is not in the Pareto "
+            "set; Δm and differences are over the seeds that an arm shares with the baseline."
+        )
+    digests = {judged["digest"] for judged in record["judged"]}
+    if log == "test" and len(arms) > 1 and record["logs"]["test"]["digest"] in digests:
+        yield (
+            "Every arm is judged here, so the best of them is not confirmed by this log; --choose "
+            "with a log of its own does that."
+        )
 
 
 def _settings(overrides: Sequence[str]) -> str:
@@ -79,7 +102,7 @@ def arms_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
                 arm["name"],
                 str(len(found["seeds"])),
                 *(_auc(found["mean"][q], found["std"][q]) for q in quantities),
-                _number(found.get("delta_m"), "+.2f"),
+                _delta_m(found),
                 _number(found["mean_rank"], ".2f"),
                 "*" if found["pareto"] else "",
                 _number(arm["seconds"], ",.1f"),
@@ -92,18 +115,33 @@ def arms_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
 def differences_table(record: Record, log: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows: one row per arm but the baseline; none where one seed tells no interval."""
     quantities = (*record["tasks"], AVERAGE)
-    rows = [
-        [arm["name"], *(_difference(arm[log]["difference"][q]) for q in quantities)]
+    of_arm = {
+        arm["name"]: [arm[log]["difference"][q] for q in quantities]
         for arm in record["arms"]
         if arm[log] and "difference" in arm[log] and len(record["seeds"]) > 1
-    ]
-    return ["arm", *quantities], rows
+    }
+    rows = [[arm, _pairs(found), *map(_difference, found)] for arm, found in of_arm.items()]
+    return ["arm", "seeds", *quantities], rows
+
+
+def _pairs(found: Sequence[Record]) -> str:
+    """How many seeds the differences are of: `5`, or `3 to 5` where some task has no AUC."""
+    counts = sorted({difference["pairs"] for difference in found})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+
+
+def _delta_m(found: Record) -> str:
+    """With the number of seeds where these are not all seeds of the arm."""
+    text = _number(found.get("delta_m"), "+.2f")
+    seeds = found.get("delta_m_seeds", len(found["seeds"]))
+    return text if seeds == len(found["seeds"]) else f"{text} ({seeds} seed(s))"
 
 
 def _differences_are(record: Record) -> str:
     return (
-        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval; ** "
-        "where p is below 0.05 after Holm's correction for all arms."
+        f"Difference in AUC to {record['baseline']!r}, paired by seed, with its 95 % interval over "
+        "seeds, on this log: another day's rows add to it. ** where p is below 0.05 after Holm's "
+        "correction for all arms, task by task."
     )
 
 
@@ -117,7 +155,11 @@ def _difference(found: Record) -> str:
 
 def choice_sentences(choice: Record) -> Iterator[str]:
     """What was chosen, and how it holds its conditions on both logs."""
-    yield f"chosen on data.eval: {choice['arm']!r} (baseline: {choice['baseline']!r})"
+    seeds = ", ".join(map(str, choice["seeds"]))
+    yield (
+        f"chosen on data.eval, by the means over the seed(s) {seeds}: {choice['arm']!r} (baseline: "
+        f"{choice['baseline']!r})"
+    )
     for log in ("eval", "test"):
         found = choice[log]
         if found is None:
@@ -131,6 +173,11 @@ def choice_sentences(choice: Record) -> Iterator[str]:
                 f"{_number(condition['auc'], '.5f')}, the bound is "
                 f"{_number(condition['bound'], '.5f')}{_interval(condition)}"
             )
+    if choice["test_digest"] is None:
+        yield (
+            "it was chosen by these numbers, so they flatter it; --test LOG judges it by rows that "
+            "nothing was chosen by"
+        )
     if choice["test_pending"]:
         yield "the test log has not been scored yet; the same command does that"
 
@@ -148,18 +195,35 @@ def _interval(condition: Record) -> str:
     )
 
 
-def failure_sentence(cell: Record) -> str:
-    """Which cell, how, and where to look."""
-    return (
-        f"{cell['name']} failed with status {cell['exit_status']}: {cell['last_line']}; its log: "
-        f"{cell['log']}"
-    )
+def failure_sentences(cells: Sequence[Record]) -> Iterator[str]:
+    """Which cells failed, how, and where to look: one sentence for all that failed alike."""
+    alike: dict[tuple[int, str], list[Record]] = {}
+    for cell in cells:
+        if cell["status"] == "failed":
+            reason = reason_of(cell["name"], cell["last_line"])
+            alike.setdefault((cell["exit_status"], reason), []).append(cell)
+    for (status, _), group in alike.items():
+        names, first = in_short([cell["name"] for cell in group]), group[0]
+        whose = "its log" if len(group) == 1 else f"the log of {first['name']}"
+        yield f"{names} failed with status {status}: {first['last_line']}; {whose}: {first['log']}"
+
+
+def reason_of(cell: str, last_line: str) -> str:
+    """The last line of a cell that failed, as another one that failed alike has it, too."""
+    return re.sub(rf"(?<!\w){re.escape(cell)}(?!\w)", "<cell>", last_line)
+
+
+def in_short(names: Sequence[str]) -> str:
+    """`a, b, c and 57 more`."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def terminal_tables(record: Record, log: str) -> Iterator[str]:
     """The arms, and their differences to the baseline, in lines of text."""
     yield f"AUC on {_log_named(record, log)}; baseline: {record['baseline']!r}"
     yield from _aligned(*arms_table(record, log))
+    yield from notes(record, log)
     header, rows = differences_table(record, log)
     if rows:
         yield _differences_are(record)

@@ -1,17 +1,15 @@
 """From a run's YAML and its arms to a finished sweep."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys_mtl.config import UserError
 from recsys_mtl.data.manifest import Manifest
-from recsys_mtl.driver.events import log_event, tell_output_of
+from recsys_mtl.driver.events import log_event
 from recsys_mtl.driver.lease import Lease
 from recsys_mtl.driver.preemption import PreemptionError, Sigterm
-from recsys_mtl.driver.sweep.admission import Demand, Room
+from recsys_mtl.driver.sweep.admission import Demand, Room, room_for
 from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.cells import (
     Cell,
@@ -31,6 +29,7 @@ from recsys_mtl.driver.sweep.record import (
     sweep_record,
     with_choice,
 )
+from recsys_mtl.driver.sweep.report import in_short
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
 from recsys_mtl.driver.sweep.traces import settings_by_arm, traces_by_arm
 
@@ -93,12 +92,14 @@ def sweep(
     grace = max(cell.config.cluster.grace_seconds for cell in cells)
     with (
         Sigterm(grace) as sigterm,
-        Lease(place.url, what="sweep", done="run").held(lambda: sigterm.leave_if_asked("sweep")),
+        Lease(place.url, what="sweep", done="run", setting="--out").held(
+            lambda: sigterm.leave_if_asked("sweep")
+        ),
     ):
         # Now that no other sweep changes what is in the folder.
         refuse_changed_cells(cells, logs, place.begun_with)
         if asked.rule is not None and judged is not None:
-            refuse_a_second_choice(place.read_record(), asked, judged)
+            refuse_a_second_choice(place.read_record(), asked, judged, place.trainings(cells))
         return _Sweep(asked, cells, place, logs, parallel).to_the_end(sigterm)
 
 
@@ -185,6 +186,8 @@ class _Sweep:
         outcomes = [self._place.outcome(cell, test, None) for cell in cells]
         left = [o.cell for o in outcomes if o.result is None or (test and o.test is None)]
         done = len(cells) - len(left)
+        if test is not None:
+            self._tell_of_unusable_answers(outcomes, test)
         what = "trained" if test is None else "trained, and judged by the test log"
         log_event(
             "sweep",
@@ -195,16 +198,31 @@ class _Sweep:
         )
         if not left:
             return
-        with _room(left, self._parallel, sigterm) as (room, demand_of, environment):
+        with room_for(left, self._parallel, sigterm) as (room, demand_of, environment):
             jobs = [self._job(cell, demand_of(cell), test) for cell in left]
             for job in jobs:
                 room.refuse_what_never_fits(job.name, job.demand)
             self._run(jobs, room, environment, sigterm)
 
+    def _tell_of_unusable_answers(self, outcomes: Sequence[Outcome], test: Manifest) -> None:
+        cells = [
+            outcome.cell.name
+            for outcome in outcomes
+            if outcome.test is None and self._place.answer_of(outcome.cell, test).exists()
+        ]
+        if cells:
+            log_event(
+                "judged_again",
+                f"what {test.url} said of {in_short(cells)} is damaged or of another training, and "
+                "is not used; the log judges what is there now",
+                cells=cells,
+            )
+
     def _job(self, cell: Cell, demand: Demand, test: Manifest | None) -> Job:
         command: list[str] = [*_CELL_PROCESS, str(self._place.write_yaml(cell))]
         if test is not None:
-            command += ["--test", test.url, "--answer", str(self._place.answer_of(cell, test))]
+            command += ["--test", test.url, "--test-digest", test.digest]
+            command += ["--answer", str(self._place.answer_of(cell, test))]
         return Job(cell.name, tuple(command), self._place.log_of(cell), demand)
 
     def _run(
@@ -234,42 +252,6 @@ class _Sweep:
                 ended=ended,
                 look=look,
             )
-
-
-@contextmanager
-def _room(
-    cells: Sequence[Cell], parallel: int | None, sigterm: Sigterm
-) -> Iterator[tuple[Room, Callable[[Cell], Demand], Mapping[str, str]]]:
-    """Say how many cells run at a time, what each takes, and the environment of their processes.
-
-    Where one trains on Ray, join the cluster of RAY_ADDRESS or start one for the whole sweep.
-    """
-    on_ray = [c.config for c in cells if not c.config.cluster.in_this_process]
-    if not on_ray:
-        yield Room(list, parallel), lambda cell: Demand(0, {}), os.environ
-        return
-    from recsys_mtl.driver import cluster  # Ray need not be installed where no cell trains on it
-
-    def demand_of(cell: Cell) -> Demand:
-        config = cell.config
-        if config.cluster.in_this_process:
-            return Demand(0, {})
-        device = cluster.device_of(config)
-        return Demand(
-            config.cluster.num_workers, cluster.resources_per_worker(config.cluster, device)
-        )
-
-    end_telling = tell_output_of("ray")
-    try:
-        cluster.start_ray(
-            max(on_ray, key=lambda c: c.cluster.num_workers * c.cluster.cpus_per_worker)
-        )
-        sigterm.listen()
-        environment = os.environ | {"RAY_ADDRESS": cluster.cluster_address()}
-        yield Room(cluster.cluster_nodes, parallel), demand_of, environment
-    finally:
-        cluster.leave_cluster()
-        end_telling()
 
 
 def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys_mtl.config import UserError
 from recsys_mtl.driver.sweep.admission import Demand, Room
 from recsys_mtl.driver.sweep.outcomes import Failure
 
@@ -133,8 +134,8 @@ def run_jobs(
         ended: is told of each job that has ended, and how it failed if it did.
         look: is told how the jobs stand, a few times per second; what it raises ends all of them.
 
-    Raises:
-        UserError: nothing runs, and what the cluster has become has no room for the next job.
+    A cluster may lose a node for good. When nothing has run for a quarter of an hour, a job for
+    which what is left has no room counts as failed, and those behind it go on.
     """
     waiting, running, finished, failed = list(jobs), list[Running](), 0, 0
     busy_at = time.monotonic()
@@ -149,9 +150,24 @@ def run_jobs(
             if running:
                 busy_at = time.monotonic()
             elif waiting and time.monotonic() - busy_at > _IDLE_SECONDS:
-                room.refuse_what_never_fits(waiting[0].name, waiting[0].demand)
+                failure = _has_no_room(waiting[0], room)
+                if failure is not None:
+                    failed += 1
+                    ended(waiting.pop(0), failure)
             look(Situation(tuple(waiting), tuple(running), finished, failed))
             time.sleep(_LOOK_SECONDS)
+
+
+def _has_no_room(job: Job, room: Room) -> Failure | None:
+    """What to say of a job that not even the empty cluster has room for; None where it has."""
+    try:
+        room.refuse_what_never_fits(job.name, job.demand)
+    except UserError as error:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("a") as log:
+            log.write(f"{error}\n")
+        return Failure(2, str(error))
+    return None
 
 
 def _take_ended(running: list[Running]) -> Iterator[tuple[Job, Failure | None]]:

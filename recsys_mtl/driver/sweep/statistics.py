@@ -48,18 +48,19 @@ def compared(
         scores: arm to its scores; an arm without any seed is left out of everything.
 
     Returns:
-        By arm. Differences and delta-m are those to the baseline over the seeds that both have;
-        `p_holm` is adjusted for the comparisons of all arms in this task. An arm that lacks a seed
-        of another has no rank and is not in the Pareto set: seeds differ by more than arms do.
+        By arm. Differences and delta-m are those to the baseline over the seeds that both have, as
+        many as `pairs` and `delta_m_seeds` say; `p_holm` is adjusted for the comparisons of all
+        arms in this task. An arm that lacks a seed of another has no rank and is not in the Pareto
+        set, as seeds differ by more than arms do; nor has an arm without a rival that has every
+        seed, too.
     """
     quantities = (*tasks, AVERAGE)
     arms = [arm for arm, by_seed in scores.items() if by_seed]
     means = {arm: {q: mean(s[q] for s in scores[arm].values()) for q in quantities} for arm in arms}
     every = {seed for arm in arms for seed in scores[arm]}
-    table = [
-        [means[arm][task] if every == scores[arm].keys() else math.nan for task in tasks]
-        for arm in arms
-    ]
+    rivals = [arm for arm in arms if every == scores[arm].keys()]
+    rivals = rivals if len(rivals) > 1 else []
+    table = [[means[arm][task] if arm in rivals else math.nan for task in tasks] for arm in arms]
     found: dict[str, dict[str, Any]] = {}
     for arm, rank, kept in zip(arms, mean_ranks(table), pareto_set(table), strict=True):
         found[arm] = {
@@ -75,7 +76,7 @@ def compared(
                 [mean(scores[a][seed][task] for seed in both) for task in tasks]
                 for a in (arm, baseline)
             )
-            found[arm]["delta_m"] = delta_m(ours, theirs)
+            found[arm] |= {"delta_m": delta_m(ours, theirs), "delta_m_seeds": len(both)}
     others = [arm for arm in arms if arm != baseline]
     if baseline in arms:
         for quantity in quantities:

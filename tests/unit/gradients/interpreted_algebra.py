@@ -48,7 +48,7 @@ def assert_same(found: GradOPSCoefficients, expected: GradOPSCoefficients, error
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 @example(gradients=PLANAR, alpha=0.0)
 def test_algebra_equals_that_of_torch(gradients: Tensor, alpha: float) -> None:
@@ -66,7 +66,7 @@ def test_algebra_equals_that_of_torch(gradients: Tensor, alpha: float) -> None:
         torch.testing.assert_close(getattr(found, name), values, rtol=error, atol=1e-12, msg=name)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 @example(gradients=PLANAR, alpha=0.0)
 @example(gradients=torch.zeros(3, 5), alpha=-1.0)
@@ -101,7 +101,7 @@ def test_sines_within_the_limit_count_as_zero(limit: float, third: list[float]) 
     assert_same(found, expected, 1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(num_tasks=st.integers(2, 8), rank=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_min_norm_point_is_no_longer_than_that_of_torch(
     num_tasks: int, rank: int, seed: int

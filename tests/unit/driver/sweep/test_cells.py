@@ -99,6 +99,50 @@ def test_long_and_strange_names_of_arms_are_folders(tmp_path: Path) -> None:
     ("arms", "seeds", "overrides", "says"),
     [
         (arms_of("method.alhpa=1,2"), (1,), (), "arm 'alhpa=1': {yaml}: method.alhpa: unknown key"),
+        (
+            arms_of("method.kind=uniform,pcgrad"),
+            (1,),
+            ["method.alpha=-1"],
+            "arm 'kind=uniform': method of this kind has no alpha; write the section of each kind "
+            "whole, with the settings of that kind, as "
+            '--set "method={{kind: uniform}},{{kind: pcgrad}}"',
+        ),
+        (
+            arms_of("method={kind: gradops},{kind: uniform}", "method.alpha=1,2"),
+            (1,),
+            (),
+            "arm 'uniform, alpha=1': method of this kind has no alpha; write the section of each "
+            "kind whole, with the settings of that kind, as --set "
+            '"method={{kind: gradops, alpha: 1.0}},{{kind: gradops, alpha: 2.0}},'
+            '{{kind: uniform}}"',
+        ),
+        (
+            arms_of("model.body.kind=mmoe,ple"),
+            (1,),
+            ["model.body={kind: ple, levels: 3}"],
+            '--set "model.body={{kind: mmoe}},{{kind: ple, levels: 3}}"',
+        ),
+        (
+            arms_of("data.features.item.kind=id,dense"),
+            (1,),
+            (),
+            "no rows, embedding_dim; write the section of each kind whole, with the settings of "
+            'that kind, as --set "data.features.item={{kind: id, rows: 100, embedding_dim: 8}},'
+            '{{kind: dense}}"',
+        ),
+        (
+            arms_of("method.kind=gradops,pcgrad", "method.alfa=1"),
+            (1,),
+            (),
+            "arm 'kind=gradops': {yaml}: method.alfa: unknown key (value 1); did you mean alpha?",
+        ),
+        (
+            arms_of("method={kind: pcgrad}", "method.alpha=1,2"),
+            (1,),
+            (),
+            "arm 'alpha=1': {yaml}: method.alpha: unknown key (value 1); allowed: kind",
+        ),
+        (arms_of("alpha=1,2"), (1,), (), "metrics; did you mean method.alpha?"),
         (arms_of("method.alpha=1,x"), (1,), (), "arm 'alpha=x': {yaml}: method.alpha: "),
         (arms_of("cluster.num_workers=1,9"), (1,), (), "arm 'num_workers=9': {yaml}: cluster.num"),
         ([], (1,), (), "a sweep needs an arm; give a setting with several values"),

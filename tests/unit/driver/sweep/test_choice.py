@@ -49,6 +49,7 @@ def test_a_bound_of_the_baseline_is_its_auc_of_the_same_task() -> None:
         ("wish", "cannot be read; write 'max TASK'"),
         ("", "cannot be read; write 'max TASK'"),
         ("max wish, subject to purchase >= 0", "cannot be read"),
+        ("max wish subject to purchase >= 1.1", "no AUC holds 'purchase >= 1.1', as none is"),
         ("max wish subject to purchase > 0.7", "the condition 'purchase > 0.7' cannot be read"),
         ("max wish subject to purchase >= -0.1", "the condition 'purchase >= -0.1' cannot"),
         ("max wish subject to purchase >= 0.7 and", "cannot be read"),

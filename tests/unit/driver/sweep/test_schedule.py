@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from recsys_mtl.config import UserError
 from recsys_mtl.driver.sweep.admission import Demand, Room
 from recsys_mtl.driver.sweep.outcomes import Failure
 from recsys_mtl.driver.sweep.schedule import Job, Situation, run_jobs
@@ -132,24 +131,30 @@ def test_an_interruption_leaves_no_process_behind_not_even_one_that_does_not_lis
         assert not Path(f"/proc/{pid}").exists()
 
 
-def test_jobs_for_which_a_cluster_has_lost_its_room_do_not_wait_for_ever(
+def test_a_job_for_which_a_cluster_has_lost_its_room_fails_and_those_behind_it_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recsys_mtl.driver.sweep.schedule._IDLE_SECONDS", 0.0)
-    nodes = [{"CPU": 2.0}]
+    nodes = [{"CPU": 1.0}, {"CPU": 1.0}]
     done = tmp_path / "done"
 
-    class LoseTheNode(Watch):
+    class LoseANode(Watch):
         def end(self, job: Job, failure: Failure | None) -> None:
-            nodes.clear()
+            super().end(job, failure)
+            del nodes[1:]
 
     jobs = [
-        job(tmp_path, name, f"open('{done}', 'a').write('{name}')", Demand(2, {"CPU": 1.0}))
-        for name in "ab"
+        job(tmp_path, name, f"open('{done}', 'a').write('{name}')", Demand(workers, {"CPU": 1.0}))
+        for name, workers in (("a", 2), ("b", 2), ("c", 1))
     ]
-    with pytest.raises(UserError, match=r"^b has 2 worker\(s\) of 1 CPU, and the cluster, of 0"):
-        run(jobs, LoseTheNode(), Room(lambda: nodes, None))
-    assert done.read_text() == "a"
+    watch = LoseANode()
+    run(jobs, watch, Room(lambda: nodes, None))
+    assert done.read_text() == "ac"
+    lost = watch.ended["b"]
+    assert lost is not None
+    assert lost.last_line.startswith("b has 2 worker(s) of 1 CPU, and the cluster, of 1 CPU on 1")
+    assert jobs[1].log.read_text() == f"{lost.last_line}\n"
+    assert (watch.seen[-1].finished, watch.seen[-1].failed) == (2, 1)
 
 
 def test_the_first_that_waits_is_not_overtaken_by_one_with_room(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys_mtl.driver.sweep.arms import Arm
 from recsys_mtl.driver.sweep.outcomes import Outcome, judged_checkpoint
 from recsys_mtl.driver.sweep.statistics import arm_records, costs
 from tests.unit.driver.sweep.sweeps import (
@@ -82,10 +83,17 @@ def test_an_arm_that_lacks_a_seed_is_not_ranked_and_its_delta_m_is_of_common_see
     }
     outcomes = outcomes_of(cells_of(tmp_path, arms, (1, 2)), aucs)
     uniform, alpha = (arm["eval"] for arm in arm_records(arms, outcomes, TASKS, "uniform"))
-    assert (uniform["mean_rank"], uniform["pareto"]) == (1.0, True)
-    assert math.isnan(alpha["mean_rank"])
-    assert not alpha["pareto"]
-    assert alpha["delta_m"] == pytest.approx(10.0)
+    assert (alpha["delta_m"], alpha["delta_m_seeds"]) == (pytest.approx(10.0), 1)
+    for arm in (uniform, alpha):  # uniform would be the best of itself
+        assert math.isnan(arm["mean_rank"])
+        assert not arm["pareto"]
+    third = Arm("third", ("method.alpha=3",))
+    aucs |= {("third", seed): (0.71, 0.61) for seed in (1, 2)}
+    outcomes = outcomes_of(cells_of(tmp_path, [*arms, third], (1, 2)), aucs)
+    ranked = [arm["eval"] for arm in arm_records([*arms, third], outcomes, TASKS, "uniform")]
+    assert [arm["pareto"] for arm in ranked] == [True, False, False]
+    assert (ranked[0]["mean_rank"], ranked[2]["mean_rank"]) == (1.0, 2.0)
+    assert math.isnan(ranked[1]["mean_rank"])
 
 
 def test_an_arm_without_any_result_is_left_out_and_differences_without_the_baseline_are_too(
@@ -96,7 +104,7 @@ def test_an_arm_without_any_result_is_left_out_and_differences_without_the_basel
     uniform, alpha = arm_records(arms, outcomes, TASKS, "uniform")
     assert uniform["eval"] is None
     assert math.isnan(uniform["seconds"])
-    assert alpha["eval"]["mean_rank"] == 1.0
+    assert math.isnan(alpha["eval"]["mean_rank"]), "it has no rival"
     assert "delta_m" not in alpha["eval"]
     assert "difference" not in alpha["eval"]
 

@@ -127,7 +127,7 @@ def test_gradient_within_the_limit_of_a_span_adds_nothing_to_it() -> None:
 # --- no task loses
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 def test_update_opposes_no_task(gradients: Tensor, alpha: float) -> None:
     update = gradops(gradients, alpha=alpha).update.double()
@@ -135,7 +135,7 @@ def test_update_opposes_no_task(gradients: Tensor, alpha: float) -> None:
     assert products.amin() >= -product_tolerance(gradients) * update.norm()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=both_dtypes)
 def test_projected_gradient_opposes_no_task(gradients: Tensor) -> None:
     _, correlation = correlations(gram_matrix(gradients))
@@ -153,7 +153,7 @@ def test_projected_gradient_opposes_no_task(gradients: Tensor) -> None:
 # --- against the reference
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=both_dtypes, alpha=any_alpha)
 def test_step_equals_the_reference(gradients: Tensor, alpha: float) -> None:
     limit = zero_sine_squared_for(gradients.dtype)

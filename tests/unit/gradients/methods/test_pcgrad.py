@@ -66,7 +66,7 @@ def test_the_order_of_projections_decides() -> None:
 # --- against the vectors
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=float64_sets, step=steps)
 def test_it_is_algorithm_1_on_vectors(gradients: Tensor, step: int) -> None:
     order = draw_order(len(gradients), 0, step)
@@ -78,7 +78,7 @@ def test_it_is_algorithm_1_on_vectors(gradients: Tensor, step: int) -> None:
     torch.testing.assert_close(found.shares_kept**2, shares**2, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(gradients=gradient_sets(torch.float64, max_tasks=2))
 def test_two_tasks_are_those_of_gradops(gradients: Tensor) -> None:
     assume(len(gradients) == 2)
@@ -90,7 +90,7 @@ def test_two_tasks_are_those_of_gradops(gradients: Tensor) -> None:
     torch.testing.assert_close(found.shares_kept**2, gradops.shares_kept**2, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets, step=steps, data=st.data())
 def test_the_order_of_tasks_does_not_matter(
     gradients: Tensor, step: int, data: st.DataObject
@@ -104,7 +104,7 @@ def test_the_order_of_tasks_does_not_matter(
     assert ((turned - found[places]).abs() <= rounding(gradients)[places]).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets, step=steps, exponent=st.integers(-100, 100))
 def test_scaling_all_gradients_changes_no_coefficient(
     gradients: Tensor, step: int, exponent: int
@@ -114,7 +114,7 @@ def test_scaling_all_gradients_changes_no_coefficient(
     assert torch.equal(scaled.coefficients, pcgrad_coefficients(gram, order).coefficients)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets, step=steps)
 def test_the_others_are_as_if_a_zero_gradient_were_not_there(gradients: Tensor, step: int) -> None:
     num_tasks = len(gradients)
@@ -129,7 +129,7 @@ def test_the_others_are_as_if_a_zero_gradient_were_not_there(gradients: Tensor, 
     torch.testing.assert_close(found.shares_kept[:-1] ** 2, expected.shares_kept**2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(gradients=float64_sets, step=steps)
 def test_every_gradient_counts_at_least_once(gradients: Tensor, step: int) -> None:
     order = draw_order(len(gradients), 0, step)
