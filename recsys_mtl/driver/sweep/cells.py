@@ -67,11 +67,8 @@ def plan_cells(
         UserError: arms, seeds, or a configuration that cannot be; names the arm.
     """
     _refuse_unusable(arms, seeds)
-    for override in (*overrides, *(o for arm in arms for o in arm.overrides)):
-        path = override.partition("=")[0]
-        for own, reason in _OWN.items():
-            if path == own or own.startswith(f"{path}."):
-                raise ConfigError(f"--set {override}: {reason}")
+    _refuse_own_settings("--for-all", overrides)
+    _refuse_own_settings("--set", [override for arm in arms for override in arm.overrides])
     configs = [_config_of(arm, arms, run_yaml, overrides) for arm in arms]
     cells = [
         cell
@@ -81,6 +78,15 @@ def plan_cells(
     ]
     _refuse_same_names(cells)
     return cells
+
+
+def _refuse_own_settings(option: str, overrides: Sequence[str]) -> None:
+    """Nothing, where no override is of what every cell has of its own."""
+    for override in overrides:
+        path = override.partition("=")[0]
+        for own, reason in _OWN.items():
+            if path == own or own.startswith(f"{path}."):
+                raise ConfigError(f"{option} {override}: {reason}")
 
 
 def tasks_of(cells: Sequence[Cell]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ ALPHAS = ("--set", "method.alpha=-1,0")
         ((*ALPHAS, "--test", "{folder}/train"), "/part-0.parquet is a file of data.train"),
         (("--set", "data.train=/a,/b"), "/a: no Parquet file there"),
         ((*ALPHAS, "--for-all", "training.epoch=3"), "training.epoch: unknown key"),
-        ((*ALPHAS, "--for-all", "run.seed=3"), "--set run.seed=3: every arm is trained with"),
+        ((*ALPHAS, "--for-all", "run.seed=3"), "--for-all run.seed=3: every arm is trained with"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_in_one_sentence_and_nothing_is_trained(

@@ -152,8 +152,13 @@ def test_long_and_strange_names_of_arms_are_folders(tmp_path: Path) -> None:
         ([Arm("a", ())], (1, 1), (), "a seed stands twice in [1, 1]"),
         ([Arm("a", ())], (-1,), (), "arm 'a': --set: run.seed: "),
         (arms_of("run.seed=1,2"), (1,), (), "--set run.seed=1: every arm is trained with the same"),
-        ([Arm("a", ())], (1,), ("run={name: x}",), "--set run={{name: x}}: the sweep names its"),
-        ([Arm("a", ())], (1,), ("run.storage_path=x",), "give that by --out"),
+        ([Arm("a", ())], (1,), ("run={name: x}",), "--for-all run={{name: x}}: the sweep names "),
+        (
+            [Arm("a", ())],
+            (1,),
+            ("run.storage_path=x",),
+            "--for-all run.storage_path=x: the sweep keeps",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(
