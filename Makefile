@@ -8,7 +8,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 DEMO_ROWS ?= 300000
 
-.PHONY: setup train test lint clean
+.PHONY: setup train test end-to-end lint clean
 
 setup: $(INSTALLED)
 
@@ -39,10 +39,14 @@ lint: $(INSTALLED)
 
 # A torch thread a process: as many processes as cores have none to spare. A file's tests stay with
 # one process, which makes their fixtures once, and the long files come first. The tests of whole runs
-# share a Ray cluster, which takes all cores at times, and come one after the other.
-test: lint
+# share a Ray cluster, which takes all cores at times, and come one after the other; they often wait
+# for it, so that the checks of the code cost nothing beside them.
+test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
 		tests/in_process tests/distributed tests/unit tests/deploy
+	$(MAKE) --no-print-directory -j 2 end-to-end lint
+
+end-to-end: $(INSTALLED)
 	$(VENV)/bin/python -m pytest tests/end_to_end
 
 clean:
