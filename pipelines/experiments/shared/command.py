@@ -18,7 +18,7 @@ from recsys_mtl.driver.preemption import PreemptionError
 from recsys_mtl.driver.runner import TrainingError
 from recsys_mtl.driver.sweep import Arm, sweep
 
-_SET_BY_EXPERIMENTS = ("run", "method", "data.train", "data.eval")
+_OWN = ("run", "method", "data.train", "data.eval")
 """Settings and sections that the experiments set in every run, so that --set changes nothing, or
 makes the report say what was not done."""
 _MOST_NAMED = 5  # unfinished runs in a sentence
@@ -180,7 +180,7 @@ def _refuse_what_experiments_set(parser: argparse.ArgumentParser, overrides: Seq
     """End with a sentence where --set names what every run of an experiment has of its own."""
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if any(key == own or key.startswith(f"{own}.") for own in _SET_BY_EXPERIMENTS):
+        if any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in _OWN):
             parser.error(
                 f"--set {override}: the experiment sets {key} itself, in every run; leave it out"
             )

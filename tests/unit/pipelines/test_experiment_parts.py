@@ -272,7 +272,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(
     assert f"--out {file} cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("override", ["method.alpha=1", "run.seed=4", "data.eval=other"])
+@pytest.mark.parametrize("override", ["method.alpha=1", "run.seed=4", "data.eval=other", "data={}"])
 def test_a_setting_that_experiments_have_of_their_own_is_refused(
     override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
